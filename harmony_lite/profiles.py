@@ -1,0 +1,75 @@
+"""How big a run is: `quick` for two processor cores, `full` for a GPU. Numbers only; no code asks which one is on."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import cache
+
+__all__ = ["FULL", "PROFILES", "QUICK", "Profile", "active"]
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Sizes of one run.
+
+    Attributes:
+        name: as `HARMONY_PROFILE` names it.
+        spacing: edge of the cubic voxels, mm.
+        slices: axial positions per person that two-dimensional methods use.
+        train_subjects: people that methods are trained on.
+        validation_subjects: people that choose between trainings, never reported on.
+        test_subjects: people that results are computed on.
+        lesson_subjects: test people that a notebook recomputes while it runs.
+        seed: of the simulated cohort and of the training.
+    """
+
+    name: str
+    spacing: float
+    slices: int
+    train_subjects: int
+    validation_subjects: int
+    test_subjects: int
+    lesson_subjects: int
+    seed: int
+
+
+QUICK = Profile(
+    name="quick",
+    spacing=2.0,  # 80 x 96 x 80 voxels: one scan is simulated in about a second
+    slices=20,  # every third axial position of the brain at 2 mm
+    train_subjects=24,  # 480 slices
+    validation_subjects=4,
+    test_subjects=16,  # enough people for a paired bootstrap interval
+    lesson_subjects=6,
+    seed=0,
+)
+FULL = Profile(
+    name="full",
+    spacing=1.2,  # BlindHarmony's voxels, by which a slice has 144 x 176 pixels
+    slices=50,  # BlindHarmony's slices per person
+    train_subjects=400,  # the order of the papers' target cohorts
+    validation_subjects=40,
+    test_subjects=60,
+    lesson_subjects=16,
+    seed=0,
+)
+PROFILES = {profile.name: profile for profile in (QUICK, FULL)}
+
+
+@cache
+def active() -> Profile:
+    """The profile that the environment variable `HARMONY_PROFILE` names, `quick` when it is unset or empty.
+
+    The variable is read at the first call and not again, so that one process never mixes two sizes.
+
+    Raises:
+        ValueError: a profile that is not known.
+
+    >>> PROFILES["quick"].spacing
+    2.0
+    """
+    name = os.environ.get("HARMONY_PROFILE") or QUICK.name
+    if name not in PROFILES:
+        raise ValueError(f"HARMONY_PROFILE: found {name!r}, wanted one of {', '.join(PROFILES)}")
+    return PROFILES[name]
