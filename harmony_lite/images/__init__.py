@@ -1,0 +1,1 @@
+"""What happens to an image before and after a method: files, normalisation, intensity maps."""
