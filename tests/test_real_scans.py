@@ -1,0 +1,80 @@
+"""Real scans in and out: the three first methods on each T1w of the real-data folder, through the command line."""
+
+import os
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from harmony_lite import cli
+
+FOLDER = Path(os.environ.get("HARMONY_REAL_DATA") or Path(__file__).parents[2] / "shared" / "data")
+SCANS = {
+    "ds002748": "ds002748_sub-52/sub-52_T1w.nii.gz",
+    "ds011": "ds011_sub-01/sub-01_T1w.nii.gz",
+    "pumi": "pumi_sub-001/sub-001_T1w.nii.gz",
+    "open_ms_study1": "open_ms_patient01/study1_T1W.nii.gz",
+    "open_ms_study2": "open_ms_patient01/study2_T1W.nii.gz",
+    "open_ms_26": "open_ms_patient26/T1.nii.gz",
+}
+# like with like: the two skull-stripped scans are each other's reference, the whole heads follow in a ring
+REFERENCES = {
+    "ds002748": "open_ms_26",
+    "open_ms_26": "ds002748",
+    "ds011": "pumi",
+    "pumi": "open_ms_study1",
+    "open_ms_study1": "open_ms_study2",
+    "open_ms_study2": "ds011",
+}
+
+
+def test_no_t1w_of_the_folder_is_left_out():
+    there = {path.relative_to(FOLDER).as_posix() for path in FOLDER.glob("*/*T1*.nii*")}
+    assert there == set(SCANS.values())
+
+
+pytestmark = pytest.mark.skipif(
+    not FOLDER.is_dir(),
+    reason=f"no real scans at {FOLDER}: name their folder in HARMONY_REAL_DATA",
+)
+
+
+@pytest.mark.parametrize("method", ["histogram-matching", "affine-match", "percentile"])
+@pytest.mark.parametrize("name", SCANS)
+def test_a_real_scan_in_and_out(tmp_path, capsys, name, method):
+    source, reference = FOLDER / SCANS[name], FOLDER / SCANS[REFERENCES[name]]
+    out = tmp_path / "harmonized.nii"
+    call = ["harmonize", "--method", method, "--reference", str(reference), str(source), str(out)]
+    assert cli.main(call) == 0, capsys.readouterr().err
+
+    result, original, target = nib.load(out), nib.load(source), nib.load(reference)
+    assert result.shape == original.shape
+    np.testing.assert_array_equal(result.affine, original.affine)
+    assert nib.aff2axcodes(result.affine) == nib.aff2axcodes(original.affine)
+    for field in ("qform_code", "sform_code", "xyzt_units", "descrip", "pixdim"):
+        np.testing.assert_array_equal(result.header[field], original.header[field], err_msg=field)
+    np.testing.assert_array_equal(result.get_qform(), original.get_qform())
+    np.testing.assert_array_equal(result.get_sform(), original.get_sform())
+    assert result.get_data_dtype() == np.float32
+
+    values, before = np.asarray(result.dataobj), np.asarray(original.dataobj)
+    assert np.isfinite(values).all()
+    ceiling = np.percentile(target.get_fdata()[target.get_fdata() > 0], 99)
+    assert 0.4 < np.percentile(values[values > 0], 99) / ceiling < 2.5, "the target's units"
+    # each method is one non-decreasing curve, so voxels keep their order, whatever the orientation of the file
+    sample = np.random.default_rng(0).choice(before.size, 20_000, replace=False)
+    sample = sample[before.flat[sample] != 0]
+    order = np.argsort(before.flat[sample], kind="stable")
+    assert np.all(np.diff(values.flat[sample][order]) >= -1e-2)
+
+
+def test_gz_in_and_out(tmp_path):
+    source, reference = FOLDER / SCANS["pumi"], FOLDER / SCANS["ds011"]
+    plain, packed = tmp_path / "a.nii", tmp_path / "a.nii.gz"
+    for out in (plain, packed):
+        assert (
+            cli.main(["harmonize", "--method", "percentile", "--reference", str(reference), str(source), str(out)]) == 0
+        )
+    np.testing.assert_array_equal(np.asarray(nib.load(plain).dataobj), np.asarray(nib.load(packed).dataobj))
+    assert packed.stat().st_size < plain.stat().st_size
