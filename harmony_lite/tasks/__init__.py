@@ -1,0 +1,1 @@
+"""The downstream tasks that the papers judge harmonization by."""
