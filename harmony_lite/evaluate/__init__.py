@@ -1,0 +1,1 @@
+"""How well did it work: measures, statistics over people, one report for every method."""

@@ -1,0 +1,124 @@
+"""One report for every method on every cohort, with the reference rows that no paper shows.
+
+People are measured one by one against their own scan on the target scanner. Beside what the method made stand three
+rows that cost nothing and say what a number is worth: the untouched source, the source after percentile scaling alone,
+and the same person scanned again on the target scanner: the noise floor, which no honest method can pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import pandas as pd
+from torch import Tensor
+from tqdm import tqdm
+
+from harmony_lite.cohort import Cohort
+from harmony_lite.evaluate import metrics
+from harmony_lite.images.normalize import percentiles
+from harmony_lite.methods.base import Harmonizer
+
+__all__ = ["MEASURES", "ROWS", "measured", "report", "summary"]
+
+ROWS = ("source", "percentile", "harmonized", "rescan")
+MEASURES = ("psnr", "ssim", "ncc", "wasserstein")
+
+
+def report(
+    method: Harmonizer | None,
+    cohort: Cohort,
+    *,
+    reference: Tensor | None = None,
+    measures: Sequence[str] = MEASURES,
+    rescan: bool = True,
+) -> pd.DataFrame:
+    """Measure a method on a cohort whose first scanner is the target.
+
+    Both images are scaled by the target scan's 1st and 99th percentiles inside its mask, so that a range of 1 spans
+    the target's intensities; PSNR and SSIM take that range. Measures are taken inside the mask.
+
+    Args:
+        method: a fitted method, or None for the reference rows alone.
+        cohort: at least two scanners, every person on each of them.
+        reference: handed to the method with every scan: the one target image of one-shot methods.
+        measures: of `MEASURES`.
+        rescan: measure the target scanner's second scans too, where the cohort has them.
+
+    Returns:
+        Tidy table with the columns `person`, `scanner`, `row`, `measure`, `value`. Rows: "source" as it comes,
+        "percentile" after matching the target scan's own two percentiles (an upper figure: a method does not have
+        that scan), "harmonized" by the method, "rescan" the target scanner again, percentiles matched.
+
+    Raises:
+        ValueError: one scanner only, a person without one of the scans, an unknown measure.
+    """
+    unknown = sorted(set(measures) - set(MEASURES))
+    if unknown:
+        raise ValueError(f"measures: found {', '.join(unknown)}, wanted some of {', '.join(MEASURES)}")
+    if len(cohort.scanners) < 2:
+        raise ValueError(f"cohort: found one scanner ({cohort.scanners[0]}), wanted a target and at least one source")
+    rows: list[dict] = []
+    for position, person in enumerate(tqdm(cohort.subjects, desc="report", unit="person", disable=None, leave=False)):
+        one = cohort.subset([position])
+        target, mask = one.scans(cohort.scanners[0]), one.mask
+        for scanner, row, image in _images_of(method, one, target, mask, reference, rescan):
+            values = measured(image, target, mask, measures)
+            rows += [
+                {"person": person, "scanner": scanner, "row": row, "measure": name, "value": value}
+                for name, value in values.items()
+            ]
+    return pd.DataFrame(rows)
+
+
+def summary(table: pd.DataFrame) -> pd.DataFrame:
+    """Mean over people of a report: one line per scanner and row, one column per measure."""
+    means = table.pivot_table(index=["scanner", "row"], columns="measure", values="value", sort=False)
+    return means[[m for m in MEASURES if m in means]]
+
+
+def _images_of(
+    method: Harmonizer | None, one: Cohort, target: Tensor, mask: Tensor, reference: Tensor | None, rescan: bool
+) -> Iterator[tuple[str, str, Tensor]]:
+    """Every image of one person that is held against the target scan: (scanner, row, image)."""
+    target_name, *sources = one.scanners
+    for scanner in sources:
+        source, own_mask = one.scans(scanner), one.masks(scanner)
+        yield scanner, "source", source
+        yield scanner, "percentile", _percentile_match(source, own_mask, target, mask)
+        if method is not None:
+            yield scanner, "harmonized", method.harmonize(source, reference=reference, scanner=scanner, mask=own_mask)
+    if rescan and one.has(target_name, repeat=1):
+        yield target_name, "rescan", _percentile_match(one.scans(target_name, repeat=1), mask, target, mask)
+
+
+def _percentile_match(image: Tensor, mask: Tensor, target: Tensor, target_mask: Tensor) -> Tensor:
+    low, high = percentiles(image, mask)
+    if bool(low == high):
+        raise ValueError(f"source: found its 1st and 99th percentile both at {float(low):g}, wanted them apart")
+    target_low, target_high = percentiles(target, target_mask)
+    return (image - low) / (high - low) * (target_high - target_low) + target_low
+
+
+def measured(image: Tensor, target: Tensor, mask: Tensor, measures: Sequence[str] = MEASURES) -> dict[str, float]:
+    """Measures of one image against one target, both scaled by the target's 1st and 99th percentiles in the mask.
+
+    Outside the mask both are set to 0, so that the windows of SSIM at its rim see no skull.
+
+    Args:
+        image: (1, 1, D, H, W).
+        target: same shape.
+        mask: bool, same shape.
+        measures: of `MEASURES`.
+
+    Raises:
+        ValueError: shapes that differ, or a target whose two percentiles are one.
+    """
+    low, high = percentiles(target, mask)
+    if bool(low == high):
+        raise ValueError(f"reference: found its 1st and 99th percentile both at {float(low):g}, wanted them apart")
+    image, target = ((volume - low) / (high - low) * mask for volume in (image, target))
+    ranged = {"psnr", "ssim"}
+    return {
+        name: float(getattr(metrics, name)(image, target, mask, **({"data_range": 1.0} if name in ranged else {}))[0])
+        for name in measures
+    }

@@ -1,0 +1,46 @@
+"""The report on two real protocols of one patient: whatever the methods do, it is measured and shown."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import prepare_open_ms
+import pytest
+
+from harmony_lite.cohort import Cohort, Needs
+from harmony_lite.evaluate.report import report, summary
+from harmony_lite.methods import load_method
+
+ROOT = Path(__file__).parents[1]
+REAL = Path(os.environ.get("HARMONY_REAL_DATA") or ROOT.parent / "shared" / "data") / "open_ms_patient01"
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory):
+    if not REAL.is_dir():
+        pytest.skip(f"no real volumes in {REAL.parent}")
+    folder = tmp_path_factory.mktemp("open_ms") / "bids"
+    prepare_open_ms.prepare(REAL, folder)
+    return Cohort.from_files(folder).with_target("study1")
+
+
+def test_the_pair_is_one_cohort(pair):
+    assert pair.scanners == ("study1", "study2") and len(pair) == 1
+    assert pair.scans("study1").shape == pair.scans("study2").shape == pair.mask.shape
+
+
+@pytest.mark.parametrize("name", ["affine-match", "histogram-matching", "percentile"])
+def test_the_report_shows_what_a_method_changes(pair, name, capsys):
+    """One reference, the patient's other study: the best that a curve of this kind could do."""
+    method = load_method(name, fitted=False).fit(pair.view(Needs.ONE_REFERENCE))
+    table = summary(report(method, pair, measures=["psnr", "ncc", "wasserstein"]))
+    print(f"\n{name}\n{table.round(4)}")
+    shown = capsys.readouterr().out
+    assert all(word in shown for word in ("source", "percentile", "harmonized", "psnr", "ncc", "wasserstein"))
+    assert set(table.index) == {("study2", row) for row in ("source", "percentile", "harmonized")}
+    assert list(table.columns) == ["psnr", "ncc", "wasserstein"]
+    source, harmonized = (table.loc[("study2", row)] for row in ("source", "harmonized"))
+    assert np.isfinite(table.to_numpy()).all()
+    assert harmonized["wasserstein"] < source["wasserstein"]  # each of the three fits the distribution by construction
+    if name != "histogram-matching":
+        assert harmonized["ncc"] == pytest.approx(source["ncc"], abs=1e-6)  # a straight line leaves NCC as it is
