@@ -1,0 +1,341 @@
+"""The command line: `harmony-lite simulate | methods | harmonize | evaluate | ledger`.
+
+Exit status: 0 done, 2 the user's mistake (one line on standard error, no output file), 1 a fault of the program (with
+its traceback). Libraries that take long to import are imported by the command that uses them, so `--help` is quick.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from harmony_lite import __version__
+from harmony_lite.interruption import terminated_as_interrupted
+
+if TYPE_CHECKING:
+    from harmony_lite.methods import Harmonizer
+
+__all__ = ["main"]
+
+PROGRAM = "harmony-lite"
+DESCRIPTION = """\
+Bring brain MRI scans of different scanners to one look.
+
+  simulate    make people and scans to try things on, with the truth known
+  methods     list the methods
+  harmonize   bring a scan, or a folder of scans, to the target's look
+  evaluate    compare two scans of one person on one grid
+  ledger      what five papers claim, and what comes out here
+"""
+EXAMPLES = """\
+first steps:
+  harmony-lite simulate people --subjects 2 --scanners oasis_trio,oasis_vision
+  harmony-lite harmonize --method histogram-matching --reference target_T1w.nii.gz mine_T1w.nii.gz out_T1w.nii.gz
+  harmony-lite evaluate out_T1w.nii.gz reference_T1w.nii.gz
+
+harmony-lite COMMAND --help explains each command.
+"""
+SIMULATE = """\
+Simulate people and scan each of them on each scanner.
+
+OUT is a new folder in the form of BIDS, which Cohort.from_files and `harmonize` read:
+  OUT/sub-001/ses-oasistrio/anat/sub-001_ses-oasistrio_T1w.nii.gz   a scan; session = scanner without underscores
+  OUT/sub-001/anat/sub-001_desc-brain_mask.nii.gz                   the brain
+  OUT/sub-001/anat/sub-001_dseg.nii.gz                              labels; lesions and tissue fractions beside
+  OUT/participants.tsv                                              age in years, volumes in ml
+"""
+SIMULATE_EXAMPLES = """\
+example:
+  harmony-lite simulate people --subjects 2 --scanners oasis_trio,oasis_vision --spacing 2 --seed 0
+"""
+HARMONIZE = """\
+Bring a scan to the target's look.
+
+INPUT is one NIfTI file (.nii, .nii.gz) and OUTPUT the file to write; or INPUT is a folder, and every scan below it is
+written under the same name below the folder OUTPUT (files that end in _mask, _dseg or _probseg are left out).
+The result is float32 and has the shape, affine, orientation and header of its input. Nothing is left half written.
+
+With --reference, the target is that one scan. Without it, the target is the one that the shipped standards and weights
+were made from. Compare like with like: a skull-stripped scan wants a skull-stripped reference, a whole head another one
+(or masks for both).
+"""
+HARMONIZE_EXAMPLES = """\
+examples:
+  harmony-lite harmonize --method affine-match --reference target.nii.gz scan.nii.gz harmonized.nii.gz
+  harmony-lite harmonize --method histogram-matching --variant slice --mask brain.nii.gz scan.nii.gz harmonized.nii.gz
+  harmony-lite harmonize --method percentile --reference target.nii.gz --jobs 4 scans/ harmonized/
+"""
+EVALUATE = """\
+Compare a scan with a reference scan of the same person on the same grid.
+
+Both are scaled by the reference's 1st and 99th percentile inside the mask; then, inside the mask:
+  psnr          dB, peak = the distance of the two percentiles; higher is closer
+  ssim          structural similarity in 3D, at most 1
+  ncc           correlation, at most 1; blind to gain and offset
+  wasserstein   distance of the two histograms, 0 where they are equal
+"""
+EVALUATE_EXAMPLES = """\
+examples:
+  harmony-lite evaluate harmonized.nii.gz target.nii.gz --mask brain.nii.gz
+  harmony-lite evaluate harmonized.nii.gz target.nii.gz --json
+"""
+
+
+class UsageError(ValueError):
+    """What was typed cannot be understood."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse, but a mistake becomes one line rather than a page of usage."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message} (see {self.prog} --help)")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; gives the exit status.
+
+    Args:
+        argv: the arguments after the program's name; those of the process when None.
+    """
+    try:
+        arguments = _parser().parse_args(argv)
+        logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)  # its remarks on odd headers
+        with terminated_as_interrupted():
+            return arguments.run(arguments)
+    except BrokenPipeError:
+        # the reader of our output has gone (`harmony-lite methods | head -1`); keep the interpreter quiet at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (ValueError, OSError) as error:  # OSError: no room, no permission; nothing that we could mend
+        return _complain(error)
+    except KeyboardInterrupt:
+        return _complain("interrupted; no file was left half written")
+
+
+def simulate(arguments: argparse.Namespace) -> int:
+    """`harmony-lite simulate`: people x scanners into a new folder."""
+    out: Path = arguments.out
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"{out}: found a file, wanted a new or an empty folder")
+    if out.is_dir() and any(out.iterdir()):
+        raise ValueError(f"{out}: found a folder that is not empty, wanted a new or an empty one")
+    if not out.resolve().parent.is_dir():
+        raise FileNotFoundError(f"{out}: found no folder {out.resolve().parent}, wanted one that exists")
+    from harmony_lite.cohort import Cohort
+    from harmony_lite.profiles import active
+
+    spacing = active().spacing if arguments.spacing is None else arguments.spacing
+    cohort = Cohort.simulate(
+        subjects=arguments.subjects, scanners=arguments.scanners, spacing=spacing, seed=arguments.seed
+    )
+    with _folder_written_whole(out) as beside:
+        cohort.to_files(beside)
+    print(f"{out}: {arguments.subjects} subjects on {', '.join(arguments.scanners)} at {spacing:g} mm")
+    return 0
+
+
+def methods(arguments: argparse.Namespace) -> int:
+    """`harmony-lite methods`: names, what each may see when it is fitted, variants, whether weights are at hand."""
+    from harmony_lite.methods import method_class, names
+
+    rows = []
+    for name in names():
+        cls = method_class(name)
+        ready = [variant for variant in cls.variants if _has_weights(cls, variant)]
+        rows.append({"name": name, "needs": str(cls.needs), "variants": list(cls.variants), "shipped": ready})
+    if arguments.json:
+        print(json.dumps(rows, indent=2))
+        return 0
+    table = [("method", "sees when fitted", "variants", "shipped")]
+    table += [(r["name"], r["needs"], ", ".join(r["variants"]), ", ".join(r["shipped"]) or "-") for r in rows]
+    widths = [max(len(row[column]) for row in table) for column in range(4)]
+    for row in table:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    return 0
+
+
+def harmonize(arguments: argparse.Namespace) -> int:
+    """`harmony-lite harmonize`: one file, or every scan of a folder."""
+    from harmony_lite.scan_files import Job, harmonize_file, harmonize_folder
+
+    source, out = arguments.input, arguments.output
+    if arguments.reference_mask is not None and arguments.reference is None:
+        raise UsageError("--reference-mask: found no --reference, wanted the scan that it belongs to")
+    names = ("method", "variant", "reference", "reference_mask", "mask", "scanner")
+    job = Job(**{name: getattr(arguments, name) for name in names})
+    if not source.exists():
+        raise FileNotFoundError(f"{source}: found no such file or folder, wanted a NIfTI scan or a folder of them")
+    if source.is_dir() and job.mask is not None:
+        raise ValueError(
+            f"--mask {job.mask}: found one mask for the folder {source}, wanted it with a single scan only"
+        )
+    if not source.is_dir():
+        harmonize_file(job, source, out)
+        print(f"{out}: {source} by {job.method}{f' to {job.reference}' if job.reference else ''}")
+        return 0
+    done, failures = harmonize_folder(job, source, out, jobs=arguments.jobs)
+    for failure in failures:
+        _complain(failure)
+    print(f"{out}: {done} of {done + len(failures)} scans by {job.method}")
+    return 2 if failures else 0
+
+
+def evaluate(arguments: argparse.Namespace) -> int:
+    """`harmony-lite evaluate`: four measures of two scans on one grid."""
+    from harmony_lite.evaluate.report import measured
+    from harmony_lite.images import nifti
+    from harmony_lite.images.normalize import foreground
+
+    harmonized, reference = nifti.read(arguments.harmonized), nifti.read(arguments.reference)
+    nifti.check_same_grid(harmonized, reference, "harmonized scan")
+    mask = nifti.read_mask(arguments.mask, reference) if arguments.mask else None
+    mask = foreground(reference.volume) if mask is None else mask
+    values = measured(harmonized.volume, reference.volume, mask)
+    if arguments.json:
+        # JSON has no infinity: the PSNR of two equal images becomes null
+        finite = {name: value if abs(value) < float("inf") else None for name, value in values.items()}
+        print(json.dumps(finite, indent=2))
+        return 0
+    units = {"psnr": "dB"}
+    for name, value in values.items():
+        print(f"{name:<12} {value:8.4f} {units.get(name, '')}".rstrip())
+    return 0
+
+
+def ledger(arguments: argparse.Namespace) -> int:
+    """`harmony-lite ledger`: every claim of the five papers with its verdict, or that nothing was computed yet."""
+    from harmony_lite.evaluate.ledger import as_json, rows, text
+
+    found = rows()
+    print(as_json(found) if arguments.json else text(found))
+    return 0
+
+
+def _has_weights(cls: type[Harmonizer], variant: str) -> bool:
+    try:
+        cls.shipped_weights(variant)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+@contextmanager
+def _folder_written_whole(out: Path) -> Iterator[Path]:
+    """A hidden folder beside `out`, renamed to it at the end, removed when anything goes wrong."""
+    beside = out.resolve().with_name(f".part-{out.resolve().name}-{os.getpid()}")
+    try:
+        beside.mkdir()
+        yield beside
+        os.replace(beside, out)  # takes the place of an empty folder too
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def _complain(error: BaseException | str) -> int:
+    print(f"{PROGRAM}: error: {' '.join(str(error).split())}", file=sys.stderr)
+    return 2
+
+
+def _count(text: str) -> int:
+    value = int(text) if text.lstrip("-").isdigit() else 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"found {text!r}, wanted a whole number from 1")
+    return value
+
+
+def _millimetres(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not 0 < value < 100:
+        raise argparse.ArgumentTypeError(f"found {text!r}, wanted a number of mm above 0")
+    return value
+
+
+def _names(text: str) -> list[str]:
+    found = [name.strip() for name in text.split(",")]
+    if not all(found):
+        raise argparse.ArgumentTypeError(f"found {text!r}, wanted names with commas between them")
+    return found
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog=PROGRAM, description=DESCRIPTION, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    def add(name: str, run: Any, text: str, examples: str = "") -> argparse.ArgumentParser:
+        command = commands.add_parser(
+            name,
+            help=text.strip().splitlines()[0].rstrip("."),
+            description=text,
+            epilog=examples,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        command.set_defaults(run=run)
+        return command
+
+    _simulate_arguments(add("simulate", simulate, SIMULATE, SIMULATE_EXAMPLES))
+    listing = add("methods", methods, "List the methods: what each sees when it is fitted, its variants, its weights.")
+    listing.add_argument("--json", action="store_true", help="as JSON")
+    _harmonize_arguments(add("harmonize", harmonize, HARMONIZE, HARMONIZE_EXAMPLES))
+    _evaluate_arguments(add("evaluate", evaluate, EVALUATE, EVALUATE_EXAMPLES))
+    claims = add("ledger", ledger, "Print what five papers claim, claim by claim, and what comes out here.")
+    claims.add_argument("--json", action="store_true", help="as JSON: a list of rows")
+    return parser
+
+
+def _simulate_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("out", metavar="OUT", type=Path, help="folder to make; new or empty")
+    command.add_argument("--subjects", type=_count, default=2, metavar="N", help="people (default: 2)")
+    command.add_argument(
+        "--scanners",
+        type=_names,
+        default=["oasis_trio", "oasis_vision"],
+        metavar="A,B",
+        help="scanner presets, the target first (default: oasis_trio,oasis_vision)",
+    )
+    command.add_argument("--spacing", type=_millimetres, metavar="MM", help="voxel size (default: the profile's, 2)")
+    command.add_argument("--seed", type=int, default=0, metavar="S", help="same seed, same people (default: 0)")
+
+
+def _harmonize_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("input", metavar="INPUT", type=Path, help="scan, or folder of scans")
+    command.add_argument("output", metavar="OUTPUT", type=Path, help="file to write, or folder")
+    command.add_argument("--method", required=True, metavar="NAME", help="as `harmony-lite methods` lists them")
+    command.add_argument("--variant", metavar="V", help="reading of the method (default: its first)")
+    command.add_argument("--reference", type=Path, metavar="FILE", help="scan of the target's look")
+    command.add_argument(
+        "--reference-mask", type=Path, metavar="FILE", help="brain of the reference; outside it is set to 0"
+    )
+    command.add_argument(
+        "--mask", type=Path, metavar="FILE", help="brain of the input, on its grid (default: found from the scan)"
+    )
+    command.add_argument("--scanner", metavar="NAME", help="the input's scanner, for methods trained on named scanners")
+    command.add_argument("--jobs", type=_count, default=1, metavar="N", help="processes for a folder (default: 1)")
+
+
+def _evaluate_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("harmonized", metavar="HARMONIZED", type=Path, help="scan to judge")
+    command.add_argument("reference", metavar="REFERENCE", type=Path, help="scan that it should be like")
+    command.add_argument(
+        "--mask", type=Path, metavar="FILE", help="brain, on the same grid (default: found from the reference)"
+    )
+    command.add_argument("--json", action="store_true", help="as JSON")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
