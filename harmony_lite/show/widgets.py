@@ -1,0 +1,101 @@
+"""Widgets that play over results which take less than a tenth of a second; no lesson needs one.
+
+A notebook puts the static figure beside it, so that the page without a kernel, the book and a printout say the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+
+from harmony_lite.show.figures import COLOURS, png
+
+__all__ = ["scanner_sliders", "swipe", "swipe_picture"]
+
+# name: text, lowest, highest, step; times in seconds, as the protocol has them
+_SLIDERS = {
+    "tr": ("TR (s)", 1.3, 4.0, 0.05),
+    "te": ("TE (s)", 0.001, 0.020, 0.0005),
+    "ti": ("TI (s)", 0.3, 2.0, 0.02),
+    "flip": ("flip (°)", 2.0, 30.0, 1.0),
+}
+
+
+def scanner_sliders(
+    picture: Callable[..., np.ndarray], start: Mapping[str, float], *, window: tuple[float, float] = (0, 1.2)
+):
+    """Sliders for TR, TE, TI, flip angle and field strength over one slice.
+
+    Args:
+        picture: called with `tr`, `te`, `ti` (seconds), `flip` (degrees) and `field` (1.5 or 3); gives an `(H, W)`
+            array, or raises `ValueError` for a setting that the sequence cannot have; its message is then shown.
+        start: where the five controls begin.
+        window: the values that are black and white.
+
+    Returns:
+        An ipywidgets box.
+    """
+    import ipywidgets as widgets
+
+    controls = {
+        name: widgets.FloatSlider(
+            value=start[name], min=low, max=high, step=step, description=text, readout_format=".4g"
+        )
+        for name, (text, low, high, step) in _SLIDERS.items()
+    }
+    controls["field"] = widgets.ToggleButtons(options=[1.5, 3.0], value=start["field"], description="field (T)")
+
+    seen, said = widgets.Image(format="png"), widgets.Label()
+
+    def draw(_change: object = None) -> None:
+        try:
+            image = picture(**{name: control.value for name, control in controls.items()})
+        except ValueError as error:
+            said.value = str(error)
+            return
+        said.value = ""
+        figure, axis = plt.subplots(figsize=(3.2, 3.6))
+        axis.imshow(image.T, origin="lower", cmap="gray", vmin=window[0], vmax=window[1])
+        axis.axis("off")
+        seen.value = png(figure)
+
+    return widgets.HBox([widgets.VBox([*_watched(controls.values(), draw), said]), seen])
+
+
+def swipe_picture(
+    before: np.ndarray, after: np.ndarray, position: float, *, window: tuple[float, float] = (0, 1)
+) -> Figure:
+    """`before` left of a line at `position` (0..1 of the width), `after` right of it."""
+    cut = round(position * before.shape[0])
+    figure, axis = plt.subplots(figsize=(3.4, 3.9))
+    joined = np.concatenate([before[:cut], after[cut:]])
+    axis.imshow(joined.T, origin="lower", cmap="gray", vmin=window[0], vmax=window[1])
+    axis.axvline(cut - 0.5, color=COLOURS[4], linewidth=1.5)
+    axis.axis("off")
+    return figure
+
+
+def swipe(before: np.ndarray, after: np.ndarray, *, window: tuple[float, float] = (0, 1)):
+    """A slider that moves the line between two `(H, W)` images; returns an ipywidgets box."""
+    import ipywidgets as widgets
+
+    slider = widgets.FloatSlider(value=0.5, min=0, max=1, step=0.05, description="swipe")
+
+    seen = widgets.Image(format="png")
+
+    def draw(_change: object = None) -> None:
+        seen.value = png(swipe_picture(before, after, slider.value, window=window))
+
+    return widgets.VBox([*_watched([slider], draw), seen])
+
+
+def _watched(controls: Iterable, draw: Callable[..., None]) -> list:
+    """Draw now and whenever a control moves; returns the controls."""
+    controls = list(controls)
+    for control in controls:
+        control.observe(draw, names="value")
+    draw()
+    return controls

@@ -1,0 +1,110 @@
+"""Figures: alt text in the output, fixed windows, small files; widgets that draw in time and say what is impossible."""
+
+import io
+import time
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+
+from harmony_lite import show
+from harmony_lite.show.widgets import scanner_sliders, swipe, swipe_picture
+
+RANDOM = np.random.default_rng(0)
+IMAGE = RANDOM.random((20, 24))
+VOLUME = RANDOM.random((20, 24, 18))
+
+FIGURES = {
+    "strip": lambda: show.strip({"a": IMAGE, "b": IMAGE, "c": IMAGE}, columns=2, title="t"),
+    "orthogonal": lambda: show.orthogonal({"a": VOLUME, "b": VOLUME}),
+    "difference": lambda: show.difference(IMAGE, IMAGE.T.T * 0.9),
+    "histograms": lambda: show.histograms({"a": IMAGE, "b": VOLUME}),
+    "curves": lambda: show.curves(np.arange(5), {"a": np.arange(5)}, xlabel="x", ylabel="y", mark=2),
+    "dots": lambda: show.dots({"a": [1, 2], "b": [2, 3]}, marks={"b": [2.5]}, xlabel="dB"),
+    "table": lambda: show.table(pd.DataFrame({"x": [0.123456]}, index=["row"]), digits=3),
+}
+
+
+@pytest.fixture(autouse=True)
+def closed_figures():
+    yield
+    plt.close("all")
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_every_function_gives_a_figure_that_can_be_shown(name, monkeypatch):
+    shown = {}
+    monkeypatch.setattr(
+        "IPython.display.display", lambda data, metadata, raw: shown.update(data=data, metadata=metadata)
+    )
+    figure = FIGURES[name]()
+    assert isinstance(figure, Figure)
+    show.show(figure, alt="what it shows")
+    assert shown["metadata"]["image/png"]["alt"] == "what it shows"
+    picture = Image.open(io.BytesIO(shown["data"]["image/png"]))
+    assert picture.width > 60 and len(shown["data"]["image/png"]) < 60_000
+    assert not plt.fignum_exists(figure.number)
+
+
+def test_an_empty_alt_text_is_refused():
+    with pytest.raises(ValueError, match="found an empty text"):
+        show.show(FIGURES["strip"](), alt="  ")
+
+
+@pytest.mark.parametrize("draw", [FIGURES["strip"], FIGURES["orthogonal"]])
+def test_windows_are_fixed_whatever_the_image_holds(draw):
+    drawn = [image for axis in draw().axes for image in axis.get_images()]
+    assert drawn and {image.get_clim() for image in drawn} == {(0.0, 1.0)}
+
+
+def test_a_table_shows_its_digits():
+    texts = [cell.get_text().get_text() for cell in FIGURES["table"]().axes[0].tables[0].get_celld().values()]
+    assert "0.123" in texts
+
+
+def test_swipe_joins_two_images_at_the_line():
+    picture = swipe_picture(np.zeros((10, 6)), np.ones((10, 6)), 0.3)
+    joined = picture.axes[0].get_images()[0].get_array()
+    assert joined[:, :3].max() == 0 and joined[:, 3:].min() == 1
+
+
+def controls_of(box):
+    found = [box] if hasattr(box, "description") and hasattr(box, "value") else []
+    return found + [control for child in getattr(box, "children", ()) for control in controls_of(child)]
+
+
+def picture_of(box):
+    return next(part for part in parts_of(box) if type(part).__name__ == "Image")
+
+
+def parts_of(box):
+    return [box] + [part for child in getattr(box, "children", ()) for part in parts_of(child)]
+
+
+def test_sliders_redraw_and_say_what_is_impossible():
+    def picture(tr, te, ti, flip, field):
+        if ti > tr:
+            raise ValueError("the readout does not fit")
+        return np.full((4, 4), flip / 30)
+
+    box = scanner_sliders(picture, {"tr": 1.5, "te": 0.003, "ti": 1.0, "flip": 8.0, "field": 3.0})
+    before = picture_of(box).value
+    flip = next(c for c in controls_of(box) if "flip" in c.description)
+    flip.value = 25.0
+    assert picture_of(box).value != before
+    kept = picture_of(box).value
+    next(c for c in controls_of(box) if c.description.startswith("TI")).value = 1.8
+    assert picture_of(box).value == kept
+    assert any(getattr(part, "value", None) == "the readout does not fit" for part in parts_of(box))
+
+
+def test_swipe_moves():
+    box = swipe(np.zeros((10, 6)), np.ones((10, 6)))
+    before = picture_of(box).value
+    began = time.process_time()
+    controls_of(box)[0].value = 0.9
+    assert picture_of(box).value != before
+    assert time.process_time() - began < 2
