@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
+import secrets
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -42,16 +42,12 @@ def written_whole(path: Path) -> Iterator[Path]:
     path = Path(path)
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{path}: found no folder {path.parent}, wanted an existing one")
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".part-", suffix="".join(path.suffixes[-2:]))
-    os.close(handle)
-    part = Path(name)
-    try:
+    part = path.with_name(f".part-{secrets.token_hex(8)}{''.join(path.suffixes[-2:])}")
+    try:  # the name is known before the file is made: an interrupt at any moment after finds what to remove
+        part.touch(exist_ok=False)
         yield part
         with part.open("rb+") as file:
             os.fsync(file.fileno())  # else a power cut after the rename may leave an empty file
-        umask = os.umask(0)
-        os.umask(umask)
-        part.chmod(0o666 & ~umask)  # mkstemp makes files private; a result is an ordinary file
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)

@@ -23,6 +23,26 @@ def test_failed_write_keeps_the_old_file_and_leaves_nothing_beside(tmp_path, mon
     assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == [("kept.bin", b"before")]
 
 
+def test_an_interrupt_in_the_moment_the_unfinished_file_appears_leaves_nothing(tmp_path, monkeypatch):
+    touch = Path.touch
+
+    def touched_then_stopped(path, *arguments, **named):
+        touch(path, *arguments, **named)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "touch", touched_then_stopped)
+    with pytest.raises(KeyboardInterrupt), storage.written_whole(tmp_path / "new.bin"):
+        pytest.fail("the block ran after the interrupt")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_result_is_an_ordinary_file(tmp_path):
+    with storage.written_whole(tmp_path / "new.bin") as part:
+        part.write_bytes(b"x")
+    (tmp_path / "plain").write_bytes(b"x")
+    assert (tmp_path / "new.bin").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
 def test_cache_folder_follows_the_environment(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("HARMONY_CACHE", raising=False)
