@@ -22,7 +22,7 @@ MAY_SEE = {
 }
 MAY_SEE["cohort"] = {"cohort", *MAY_SEE["cohort_sources"]}
 MAY_SEE["methods"] = {"methods", "profiles", *MAY_SEE["cohort"], *MAY_SEE["training"]}
-MAY_SEE["evaluate"] = {"evaluate", *MAY_SEE["methods"]}
+MAY_SEE["evaluate"] = {"evaluate", *MAY_SEE["methods"], *MAY_SEE["tasks"]}
 MAY_SEE["exercises"] = {"exercises", *MAY_SEE["evaluate"]}  # on top, beside the notebooks
 MAY_SEE["scan_files"] = {"scan_files", "interruption", *MAY_SEE["methods"]}
 MAY_SEE["cli"] = {"cli", *MAY_SEE["evaluate"], *MAY_SEE["scan_files"]}

@@ -15,10 +15,10 @@ from tqdm import tqdm
 
 from harmony_lite.cohort import Cohort
 from harmony_lite.evaluate import metrics
-from harmony_lite.images.normalize import percentiles
+from harmony_lite.images.normalize import axial_slices, percentiles
 from harmony_lite.methods.base import Harmonizer
 
-__all__ = ["MEASURES", "ROWS", "measured", "report", "summary"]
+__all__ = ["MEASURES", "ROWS", "measured", "percentile_matched", "report", "summary"]
 
 ROWS = ("source", "percentile", "harmonized", "rescan")
 MEASURES = ("psnr", "ssim", "ncc", "wasserstein")
@@ -84,14 +84,19 @@ def _images_of(
     for scanner in sources:
         source, own_mask = one.scans(scanner), one.masks(scanner)
         yield scanner, "source", source
-        yield scanner, "percentile", _percentile_match(source, own_mask, target, mask)
+        yield scanner, "percentile", percentile_matched(source, own_mask, target, mask)
         if method is not None:
             yield scanner, "harmonized", method.harmonize(source, reference=reference, scanner=scanner, mask=own_mask)
     if rescan and one.has(target_name, repeat=1):
-        yield target_name, "rescan", _percentile_match(one.scans(target_name, repeat=1), mask, target, mask)
+        yield target_name, "rescan", percentile_matched(one.scans(target_name, repeat=1), mask, target, mask)
 
 
-def _percentile_match(image: Tensor, mask: Tensor, target: Tensor, target_mask: Tensor) -> Tensor:
+def percentile_matched(image: Tensor, mask: Tensor, target: Tensor, target_mask: Tensor) -> Tensor:
+    """An image (1, 1, D, H, W) with its 1st and 99th percentiles in its mask brought to those of a target in its own.
+
+    Raises:
+        ValueError: an image whose two percentiles are one.
+    """
     low, high = percentiles(image, mask)
     if bool(low == high):
         raise ValueError(f"source: found its 1st and 99th percentile both at {float(low):g}, wanted them apart")
@@ -99,7 +104,9 @@ def _percentile_match(image: Tensor, mask: Tensor, target: Tensor, target_mask: 
     return (image - low) / (high - low) * (target_high - target_low) + target_low
 
 
-def measured(image: Tensor, target: Tensor, mask: Tensor, measures: Sequence[str] = MEASURES) -> dict[str, float]:
+def measured(
+    image: Tensor, target: Tensor, mask: Tensor, measures: Sequence[str] = MEASURES, *, slices: int | None = None
+) -> dict[str, float]:
     """Measures of one image against one target, both scaled by the target's 1st and 99th percentiles in the mask.
 
     Outside the mask both are set to 0, so that the windows of SSIM at its rim see no skull.
@@ -109,6 +116,8 @@ def measured(image: Tensor, target: Tensor, mask: Tensor, measures: Sequence[str
         target: same shape.
         mask: bool, same shape.
         measures: of `MEASURES`.
+        slices: measure in so many axial slices, evenly spaced over the mask, and average over them; None measures in
+            the whole volume.
 
     Raises:
         ValueError: shapes that differ, or a target whose two percentiles are one.
@@ -117,8 +126,13 @@ def measured(image: Tensor, target: Tensor, mask: Tensor, measures: Sequence[str
     if bool(low == high):
         raise ValueError(f"reference: found its 1st and 99th percentile both at {float(low):g}, wanted them apart")
     image, target = ((volume - low) / (high - low) * mask for volume in (image, target))
+    if slices is not None:
+        target, positions = axial_slices(target, slices, mask=mask)
+        image, mask = (axial_slices(volume, slices, positions=positions)[0] for volume in (image, mask))
     ranged = {"psnr", "ssim"}
     return {
-        name: float(getattr(metrics, name)(image, target, mask, **({"data_range": 1.0} if name in ranged else {}))[0])
+        name: float(
+            getattr(metrics, name)(image, target, mask, **({"data_range": 1.0} if name in ranged else {})).mean()
+        )
         for name in measures
     }

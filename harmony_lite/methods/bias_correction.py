@@ -14,7 +14,7 @@ from harmony_lite.methods.base import Harmonizer, check_names, register
 from harmony_lite.methods.classical import Percentile
 from harmony_lite.methods.template_grid import check_volumes
 
-__all__ = ["N4", "N4Settings"]
+__all__ = ["N4", "N4Settings", "without_field"]
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,13 @@ class N4Settings:
 
     working_size: int = 32
     iterations: tuple[int, ...] = (50, 50, 50, 50)
+
+
+def without_field(images: Tensor, mask: Tensor, settings: N4Settings | None = None) -> Tensor:
+    """Volumes (N, 1, D, H, W) with the field divided out, in their own units; `mask` bool, same shape."""
+    settings = settings or N4Settings()
+    shrink = max(1, round(max(images.shape[2:]) / settings.working_size))
+    return n4(images, mask, shrink=shrink, iterations=settings.iterations)
 
 
 @register
@@ -92,8 +99,7 @@ class N4(Harmonizer):
             raise ValueError(f"{self.name}: found no standard, wanted a reference image, `fit`, or loaded weights")
         images = images.detach().float()
         mask = foreground(images) if mask is None else mask
-        shrink = max(1, round(max(images.shape[2:]) / self.settings.working_size))
-        corrected = n4(images, mask, shrink=shrink, iterations=self.settings.iterations)
+        corrected = without_field(images, mask, self.settings)
         return self._percentile.harmonize(corrected, reference=reference, mask=mask)
 
     def state(self) -> dict[str, Tensor]:

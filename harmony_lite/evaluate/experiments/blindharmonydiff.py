@@ -1,0 +1,75 @@
+"""BlindHarmonyDiff's tables (Jeong et al., 2025) without its own method: volumes of four scanners, target TIM Trio.
+
+Table 1: PSNR and SSIM in the brain of the volume. Table S2: the same slice by slice, methods and measures. Table 2:
+Dice of tissues, here by the atlas of `harmony_lite.tasks.atlas` in place of the paper's U-Net; age needs a network that
+is not here yet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from harmony_lite.cohort import Cohort
+from harmony_lite.evaluate.experiments.fits import Fit, Fitted
+from harmony_lite.evaluate.experiments.measuring import (
+    SCANNERS,
+    Entry,
+    Measurement,
+    averages,
+    beside,
+    fits_of,
+    images_of,
+    rescanned,
+    tissue_overlap,
+)
+from harmony_lite.evaluate.published import load
+from harmony_lite.evaluate.report import measured
+
+__all__ = ["FITS", "PEOPLE_ON", "measure"]
+
+TARGET = "oasis_trio"
+SOURCES = {condition: presets[0] for condition, presets in load("blindharmonydiff").conditions.items()}
+PEOPLE_ON = (TARGET, *SOURCES.values())
+IN_VOLUMES = (
+    Entry("Histogram matching", "histogram-matching", "volume"),
+    Entry("SSIMH", "ssimh", "volume"),
+    *beside("affine-match", "percentile", "nyul", "white-stripe", "n4", "ncc-ascent", "ncc-ascent:matched"),
+    *beside("combat:target", "ravel"),
+)
+IN_SLICES = (
+    Entry("Histogram matching", "histogram-matching", "slice"),
+    Entry("SSIMH", "ssimh", "slice"),
+    *beside("affine-match:slice", "percentile:slice"),
+)
+FITS = (*fits_of((*IN_VOLUMES, *IN_SLICES), PEOPLE_ON), Fit("atlas", "tissues", (TARGET,)))
+
+
+def measure(person: Cohort, fitted: Fitted) -> Iterator[Measurement]:
+    """Tables 1, 2 and S2 and the average in the text, for one person on the scanners `PEOPLE_ON`."""
+    volumes = list(_in_volumes(person, fitted))
+    yield from (*volumes, *_in_slices(person, fitted))
+    psnr = [one for one in volumes if one.place == "Table 1" and one.measure == "psnr"]
+    yield from averages(psnr, tuple(SOURCES), "average", place="section 4.4")
+
+
+def _in_volumes(person: Cohort, fitted: Fitted) -> Iterator[Measurement]:
+    target, mask = person.scans(TARGET), person.mask
+    for condition, scanner in SOURCES.items():
+        images = images_of(person, scanner, IN_VOLUMES, fitted, PEOPLE_ON, "Source domain")
+        for one in (*images, rescanned(person)):
+            kind = (condition, SCANNERS, one.method, one.variant)
+            for name, value in measured(one.image, target, mask, ("ssim", "psnr")).items():
+                yield Measurement("Table 1", name, one.row, *kind, "", value)
+            overlap, atlas = tissue_overlap(person, one.image, fitted, TARGET)
+            row = "No harmonization" if one.row == "Source domain" else one.row
+            yield Measurement("Table 2", "dice", row, *kind, atlas, overlap["dice"])
+
+
+def _in_slices(person: Cohort, fitted: Fitted) -> Iterator[Measurement]:
+    target, mask = person.scans(TARGET), person.mask
+    for condition, scanner in SOURCES.items():
+        images = images_of(person, scanner, IN_SLICES, fitted, PEOPLE_ON, "Source domain")
+        for one in (*images, rescanned(person)):
+            values = measured(one.image, target, mask, ("ssim", "psnr"), slices=fitted.profile.slices)
+            for name, value in values.items():
+                yield Measurement("Table S2", name, one.row, condition, SCANNERS, one.method, one.variant, "", value)

@@ -1,0 +1,154 @@
+"""What the papers' experiments share: one measured number, the rows beside a paper's own, measures and averages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from statistics import fmean
+
+from torch import Tensor
+
+from harmony_lite.cohort import Cohort
+from harmony_lite.evaluate import metrics
+from harmony_lite.evaluate.experiments.fits import Fit, Fitted, largest_tissue
+from harmony_lite.evaluate.report import percentile_matched
+from harmony_lite.methods import method_class
+
+__all__ = [
+    "MAPS", "RESCAN", "SCANNERS", "Compared", "Entry", "Measurement", "averages", "beside", "fits_of", "images_of",
+    "rescanned", "tissue_overlap",
+]  # fmt: skip
+
+MAPS, SCANNERS = "i", "ii"  # data tiers
+RESCAN = "rescan"
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One number of one person, in one cell of a table.
+
+    Attributes:
+        place: "Table 1".
+        measure: as the paper's table calls it.
+        row: the paper's name where it prints the row, else the method's.
+        condition: of the table.
+        tier: "i" intensity maps, "ii" simulated scanners, "iii" real scans.
+        method: name of the method, or empty for rows without one.
+        variant: of the method.
+        by: what judged, where that is a classifier; two of them never share a table.
+        value: in the measure's unit.
+    """
+
+    place: str
+    measure: str
+    row: str
+    condition: str
+    tier: str
+    method: str
+    variant: str
+    by: str
+    value: float
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A row of a table and the method behind it."""
+
+    row: str
+    method: str
+    variant: str
+
+    def fit(self, scanners: Sequence[str], *, corrected: bool = False) -> Fit:
+        """What this row's method has to be fitted to; the target first."""
+        return Fit(self.method, self.variant, tuple(scanners), corrected)
+
+
+@dataclass(frozen=True)
+class Compared:
+    """An image of one row, on the target's grid and in its units."""
+
+    row: str
+    image: Tensor
+    method: str = ""
+    variant: str = ""
+
+
+def beside(*methods: str) -> tuple[Entry, ...]:
+    """Rows that a paper does not print, named by method and, where there are several, variant: "ssimh (slice)"."""
+    return tuple(_beside(*name.partition(":")[::2]) for name in methods)
+
+
+def _beside(name: str, variant: str) -> Entry:
+    variants = method_class(name).variants
+    variant = variant or variants[0]
+    return Entry(f"{name} ({variant})" if len(variants) > 1 else name, name, variant)
+
+
+def fits_of(entries: Iterable[Entry], scanners: Sequence[str], *, corrected: bool = False) -> tuple[Fit, ...]:
+    """Everything that some rows have to be fitted to."""
+    return tuple(entry.fit(scanners, corrected=corrected) for entry in entries)
+
+
+def images_of(
+    person: Cohort, scanner: str, entries: Iterable[Entry], fitted: Fitted, scanners: Sequence[str], untouched: str
+) -> Iterator[Compared]:
+    """One person's scan on a source scanner, as it is and after each method.
+
+    Args:
+        person: one person.
+        scanner: the source.
+        entries: rows with methods.
+        fitted: where the methods come from.
+        scanners: of the fits, the target first.
+        untouched: the paper's name for the source's row. Its two percentiles are matched to the target scan's own, as
+            the papers scale every scan by itself before they compare.
+    """
+    target, mask = person.scans(person.scanners[0]), person.mask
+    source, own_mask = person.scans(scanner), person.masks(scanner)
+    yield Compared(untouched, percentile_matched(source, own_mask, target, mask))
+    for entry in entries:
+        method = fitted(entry.fit(scanners))
+        yield Compared(entry.row, method.harmonize(source, scanner=scanner, mask=own_mask), entry.method, entry.variant)
+
+
+def rescanned(person: Cohort) -> Compared:
+    """The same person again on the target scanner: the floor of every table of scanners."""
+    target = person.scanners[0]
+    again = person.scans(target, repeat=1)
+    return Compared(RESCAN, percentile_matched(again, person.mask, person.scans(target), person.mask))
+
+
+def tissue_overlap(person: Cohort, image: Tensor, fitted: Fitted, target: str) -> tuple[dict[str, float], str]:
+    """Overlap of CSF, GM and WM, found by the atlas of the target's training people, with the truth.
+
+    Returns:
+        Mean Dice of the three tissues as "dice", intersection over union of white matter as "iou"; and the classifier.
+    """
+    atlas = fitted(Fit("atlas", "tissues", (target,)))
+    found, truth = atlas.segment(image, person.mask), largest_tissue(person)
+    values = {
+        "dice": float(metrics.dice(found, truth, labels=[1, 2, 3]).mean()),
+        "iou": float(metrics.iou(found, truth, labels=[3]).mean()),
+    }
+    return values, atlas.classifier
+
+
+def averages(
+    found: Sequence[Measurement], conditions: Sequence[str], name: str, *, place: str | None = None
+) -> Iterator[Measurement]:
+    """The mean over some conditions for each measure and row of a table, as a condition of its own.
+
+    Args:
+        found: measurements of one table.
+        conditions: to be averaged over; a row that lacks one is left out.
+        name: of the new condition.
+        place: where the average stands, if not in the table itself.
+    """
+    groups: dict[tuple[str, str], list[Measurement]] = {}
+    for one in found:
+        if one.condition in conditions:
+            groups.setdefault((one.measure, one.row), []).append(one)
+    for group in groups.values():
+        if len(group) == len(conditions):
+            mean = fmean(one.value for one in group)
+            yield replace(group[0], place=place or group[0].place, condition=name, value=mean)
