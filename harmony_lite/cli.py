@@ -212,7 +212,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
 
 
 def ledger(arguments: argparse.Namespace) -> int:
-    """`harmony-lite ledger`: every claim of the five papers with its verdict, or that nothing was computed yet."""
+    """`harmony-lite ledger`: claims with their verdicts, and every cell of the papers' tables that was computed here."""
     from harmony_lite.evaluate.ledger import as_json, rows, text
 
     found = rows()
@@ -293,7 +293,7 @@ def _parser() -> argparse.ArgumentParser:
     listing.add_argument("--json", action="store_true", help="as JSON")
     _harmonize_arguments(add("harmonize", harmonize, HARMONIZE, HARMONIZE_EXAMPLES))
     _evaluate_arguments(add("evaluate", evaluate, EVALUATE, EVALUATE_EXAMPLES))
-    claims = add("ledger", ledger, "Print what five papers claim, claim by claim, and what comes out here.")
+    claims = add("ledger", ledger, "Print what five papers claim and print, and what comes out here.")
     claims.add_argument("--json", action="store_true", help="as JSON: a list of rows")
     return parser
 

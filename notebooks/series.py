@@ -42,6 +42,8 @@ from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
 from tqdm import tqdm
 
+from harmony_lite.evaluate import ledger_pages
+
 FOLDER = Path(__file__).resolve().parent
 ROOT = FOLDER.parent
 BUILD = ROOT / "build"
@@ -61,7 +63,7 @@ WIDGET_NOTE = "*An interactive widget stands here while the notebook runs.*"
 # Not for students: what the exercise asks for, and what is meant for the person who teaches.
 HIDDEN_FROM_STUDENTS = {"solution", "instructor"}
 # What a run on two cores may cost: seconds of the commands after installation, and of each notebook.
-COMMAND_LIMITS = {"make run": 360, "make test": 600}
+COMMAND_LIMITS = {"make run": 360, "make test": 840}
 NOTEBOOK_LIMITS = {"seconds": 75, "peak_megabytes": 1500}
 BUDGET_MARKERS = ("<!-- budget:start -->", "<!-- budget:end -->")
 
@@ -389,6 +391,9 @@ def write_if_changed(path: Path, content: bytes) -> None:
 def book_source(folder: Path, ran: Path, into: Path) -> None:
     """Lay out what Sphinx reads: pages and settings as they are, notebooks as the book shows them."""
     files = {path.name: path.read_bytes() for path in sorted(Path(folder).glob("*.md"))}
+    if "ledger.md" in files:
+        front = files["ledger.md"].decode()
+        files |= {name: page.encode() for name, page in ledger_pages.pages(front).items()}
     files["conf.py"] = (FOLDER / "conf.py").read_bytes()
     texts: dict[str, str] = {}
     for source in sources(folder):

@@ -1,59 +1,60 @@
-"""The ledger: verdicts from intervals, rows from the papers' files, and nothing where nothing was computed."""
+"""The ledger: rows from the papers' files and from results, the same on the command line and in the book's pages."""
 
 import json
+import re
 
 import pytest
-import torch
 
 from harmony_lite import cli
-from harmony_lite.evaluate import ledger
+from harmony_lite.evaluate import ledger, ledger_pages
 from harmony_lite.evaluate.published import PAPERS, load
 
-
-def generator():
-    return torch.Generator().manual_seed(0)
-
-
-@pytest.mark.parametrize(
-    ("better", "worse", "direction", "verdict"),
-    [
-        ([3.0, 3.2, 2.8, 3.1], [1.0, 1.1, 0.9, 1.2], "higher", "holds here"),
-        ([3.0, 3.2, 2.8, 3.1], [1.0, 1.1, 0.9, 1.2], "lower", "contradicted here"),
-        ([1.0, 1.1, 0.9, 1.2], [3.0, 3.2, 2.8, 3.1], "lower", "holds here"),
-        ([1.0, 2.0, 3.0, 4.0], [2.0, 1.0, 4.0, 3.0], "higher", "undecided"),
-    ],
-)
-def test_verdicts(better, worse, direction, verdict):
-    found, gain = ledger.decide(better, worse, direction=direction, generator=generator())
-    assert found == verdict and gain.people == 4
-    assert (gain.low > 0) == (verdict == "holds here")
+KEYS = {"paper", "id", "place", "claim", "rule", "published", "ours", "profile", "verdict", "reason"}
+FRONT = "\n".join(("# The ledger", *ledger_pages.MARKERS))
 
 
-def test_an_unknown_direction_is_refused():
-    with pytest.raises(ValueError, match="found 'up', wanted 'higher' or 'lower'"):
-        ledger.decide([1.0, 2.0], [0.0, 1.0], direction="up", generator=generator())
+def entry(row="HM", condition="Exp", **more):
+    return {
+        "place": "Table 1", "measure": "psnr", "row": row, "condition": condition, "tier": "i",
+        "method": "histogram-matching", "variant": "slice", "by": "", "weights": "", "mean": 27.123, "low": 26.5,
+        "high": 27.75, "values": [26.5, 27.75], **more,
+    }  # fmt: skip
 
 
-def test_every_claim_has_a_row_and_none_a_verdict_without_a_result(tmp_path):
-    found = ledger.rows("quick", tmp_path)
-    assert len(found) == sum(len(load(paper).claims) for paper in PAPERS)
-    assert {row.paper for row in found} == set(PAPERS)
-    assert all(row.verdict is None and row.ours is None and row.reason == "not computed yet" for row in found)
-
-
-def stored(folder, **entry):
+def stored(folder, *cells, **finding):
+    """Results with some cells and, where a finding is given, a verdict on BlindHarmony's first claim."""
     claim = load("blindharmony").claims[0].id
-    content = {"claims": {claim: {"verdict": "holds here", "mean": 1.5, "people": 16, **entry}}}
+    numbers = {"mean": 1.5, "low": 1.0, "high": 2.0, "people": 16, "comparisons": 2, "held": 2, "weakest": "x"}
+    content = {"rows": list(cells), "claims": {claim: numbers | finding} if finding else {}}
     (folder / "blindharmony.quick.json").write_text(json.dumps(content))
     return claim
 
 
+def test_every_claim_and_cell_has_a_row_and_none_a_number_without_a_result(tmp_path):
+    found = ledger.rows("quick", tmp_path)
+    assert sum(bool(row.claim) for row in found) == sum(len(load(paper).claims) for paper in PAPERS)
+    cells = [cell for paper in PAPERS for table in ledger.printed_tables(load(paper)) for cell in table.cells]
+    assert [row.id for row in found if not row.claim] == [cell.name for cell in cells] and len(cells) > 600
+    assert all(row.verdict is None and row.ours is None and row.reason == "not computed yet" for row in found)
+
+
 def test_a_result_gives_its_claim_a_verdict(tmp_path):
-    claim = stored(tmp_path)
+    claim = stored(tmp_path, verdict="holds here")
     row = next(row for row in ledger.rows("quick", tmp_path) if row.id == claim)
-    assert row.verdict == "holds here" and row.ours == {"mean": 1.5, "people": 16} and row.reason == ""
+    assert row.verdict == "holds here" and row.ours["mean"] == 1.5 and row.reason == ""
     assert "1 with a verdict" in ledger.text(ledger.rows("quick", tmp_path))
     assert all(row.verdict is None for row in ledger.rows("full", tmp_path))
+
+
+def test_a_result_stands_beside_its_cell_and_rows_of_our_own_follow(tmp_path):
+    stored(tmp_path, entry(), entry("affine-match (volume)"))
+    found = {row.id: row for row in ledger.rows("quick", tmp_path) if row.paper == "blindharmony"}
+    printed, own = found["Table 1 | psnr | HM | Exp"], found["Table 1 | psnr | affine-match (volume) | Exp"]
+    assert printed.rule == "printed value" and printed.published == {printed.id: 26.5}
+    assert own.rule == "not in the paper" and own.published == {}
+    assert printed.ours["mean"] == own.ours["mean"] == 27.123 and printed.ours["people"] == 2
+    shown = ledger.text(list(found.values()))
+    assert re.search(r"HM \| Exp +printed +26.5  here 27.1 \[26.5, 27.8\]  tier \(i\)", shown)
 
 
 def test_results_that_do_not_fit_are_refused(tmp_path):
@@ -71,9 +72,48 @@ def test_results_that_do_not_fit_are_refused(tmp_path):
 def test_the_command_line_prints_what_the_rows_say(capsys):
     assert cli.main(["ledger", "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)
-    keys = {"paper", "id", "place", "claim", "rule", "published", "ours", "profile", "verdict", "reason"}
-    assert [entry["id"] for entry in printed] == [row.id for row in ledger.rows()]
-    assert all(set(entry) == keys for entry in printed)
+    assert [row["id"] for row in printed] == [row.id for row in ledger.rows()]
+    assert all(set(row) == KEYS for row in printed)
     assert cli.main(["ledger"]) == 0
     shown = capsys.readouterr().out
     assert all(f"{paper}: " in shown for paper in PAPERS)
+
+
+def test_the_pages_show_what_the_command_line_prints(capsys):
+    """Every verdict, and every computed cell with its interval, of every paper."""
+    assert cli.main(["ledger"]) == 0
+    printed = capsys.readouterr().out
+    pages = ledger_pages.pages(FRONT)
+    compared = 0
+    for row in ledger.rows():
+        page = pages[f"ledger_{row.paper}.md"]
+        if row.claim:
+            assert f"| {row.claim} | {row.place} | " in page and row.claim in printed
+            assert (f"**{row.verdict}**" if row.verdict else f"*{row.reason}*") in page
+        elif row.ours:
+            numbers = ledger.shown(row.ours, ledger.decimals(row.paper, row.place, row.id.split(" | ")[1]))
+            assert numbers in page and re.search(f"{re.escape(row.id)} +printed .* here {re.escape(numbers)}", printed)
+            compared += 1
+    assert compared > 500
+
+
+def test_pages_of_an_empty_ledger_say_so(tmp_path):
+    pages = ledger_pages.pages(FRONT, "quick", tmp_path)
+    assert set(pages) == {"ledger.md", *(f"ledger_{paper}.md" for paper in PAPERS)}
+    assert all("not computed yet" in page for page in pages.values())
+    assert not any(marker in pages["ledger.md"] for marker in ledger_pages.MARKERS)
+    assert "29.6" in pages["ledger_blindharmony.md"]  # printed numbers stand there all the same
+
+
+def test_a_front_page_without_a_marker_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="found 0 times <!-- ledger:papers -->"):
+        ledger_pages.pages(FRONT.replace("<!-- ledger:papers -->", ""), "quick", tmp_path)
+
+
+def test_tables_are_well_formed():
+    """Each line of a Markdown table has as many cells as its head."""
+    for page in ledger_pages.pages(FRONT).values():
+        width = None
+        for line in page.splitlines():
+            width = None if not line.startswith("|") else line.count("|") if width is None else width
+            assert width is None or line.count("|") == width, line

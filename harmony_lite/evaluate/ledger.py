@@ -1,52 +1,50 @@
-"""The ledger: what five papers claim, beside what comes out here.
+"""The ledger: what five papers print and claim, beside what comes out here.
 
-A claim's direction is written down in `harmony_lite/papers/PAPER.toml` before anything is measured. Figures of ours are
-kept per person in `papers/results/PAPER.PROFILE.json`; the verdict is computed from them, never typed:
-
-- *holds here*: the 95 % bootstrap interval over people excludes zero in the claimed direction;
-- *contradicted here*: it excludes zero the other way;
-- *undecided*: it includes zero;
-- *not testable here*: with the reason.
-
-A claim for which nothing has been computed has no verdict and says "not computed yet".
+Printed numbers and claims stand in `harmony_lite/papers/PAPER.toml`, each claim with its direction, written down before
+anything was measured. Ours stand in `papers/results/PAPER.PROFILE.json`, a value per person for each cell, with the
+verdicts that `harmony_lite.evaluate.verdicts` computes from them; `make ledger` writes both. What has not been computed
+says "not computed yet". The command line and the book's pages show the same rows.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from harmony_lite.evaluate.published import FOLDER, PAPERS, Claim, load
-from harmony_lite.evaluate.statistics import BootstrapInterval, bootstrap_interval
+from harmony_lite.evaluate.published import FOLDER, PAPERS, Cell, Claim, Paper, Table, load
+from harmony_lite.evaluate.verdicts import VERDICTS
 from harmony_lite.profiles import active
 
-__all__ = ["NOT_COMPUTED", "RESULTS", "VERDICTS", "Row", "as_json", "decide", "results", "rows", "text"]
+__all__ = [
+    "NOT_COMPUTED", "OWN_ROW", "PRINTED", "RESULTS", "Row", "as_json", "cell_name", "decimals", "printed_tables",
+    "results", "rows", "shown", "text",
+]  # fmt: skip
 
 RESULTS = FOLDER / "results"
-VERDICTS = ("holds here", "contradicted here", "undecided", "not testable here")
 NOT_COMPUTED = "not computed yet"
+PRINTED = "printed value"  # the rule of a row that holds one cell of a table
+OWN_ROW = "not in the paper"  # the rule of a row that the paper does not print
+_OURS = ("mean", "low", "high", "tier", "method", "variant", "by")
 
 
 @dataclass(frozen=True)
 class Row:
-    """One claim in the ledger.
+    """One claim, one printed cell, or one cell that the paper does not print.
 
     Attributes:
         paper: short name.
-        id: of the claim, unique in its paper.
-        place: where the paper makes it.
-        claim: a sentence in our words.
-        rule: "better than", "no worse than", "within" or "monotone in".
+        id: of the claim, or the cell's four words "Table 1 | psnr | HM | Exp"; unique in its paper.
+        place: where the paper makes the claim or prints the table.
+        claim: a sentence in our words; empty for a cell.
+        rule: "better than", "no worse than", "within" or "monotone in" of a claim, else `PRINTED` or `OWN_ROW`.
         published: printed numbers by the names of their cells.
-        ours: what was measured here, or None.
+        ours: what was measured here, or None: mean over people with its 95 % interval, and how.
         profile: how big the run was.
-        verdict: of `VERDICTS`, or None where nothing was computed.
-        reason: why there is no verdict, or what stands in its way; empty otherwise.
+        verdict: of `VERDICTS`; None for a cell, and where nothing was computed.
+        reason: why there is nothing, or what stands in its way; empty otherwise.
     """
 
     paper: str
@@ -61,44 +59,27 @@ class Row:
     reason: str
 
 
-def decide(
-    better: Sequence[float], worse: Sequence[float], *, direction: str, generator: torch.Generator
-) -> tuple[str, BootstrapInterval]:
-    """Verdict on "the first is better than the second", from one value per person each.
+def cell_name(entry: Mapping[str, Any]) -> str:
+    """The four words of a measured cell, as `printed.Cell.name` has them."""
+    return " | ".join(entry[part] for part in ("place", "measure", "row", "condition"))
+
+
+def results(paper: str, profile: str | None = None, folder: Path = RESULTS) -> dict[str, Any]:
+    """What was measured for a paper in a profile; an empty dictionary where nothing was.
 
     Args:
-        better: values of what is claimed to be better, one per person.
-        worse: values of the same people for what it is held against.
-        direction: "higher" or "lower" is better.
-        generator: of the bootstrap.
+        paper: of `PAPERS`.
+        profile: the active one when None.
+        folder: of the results.
 
     Returns:
-        One of "holds here", "contradicted here", "undecided", and the interval of the gain in the claimed direction.
-
-    Raises:
-        ValueError: another direction, or values that do not pair up.
-
-    >>> generator = torch.Generator().manual_seed(0)
-    >>> verdict, gain = decide([3.1, 2.9, 3.3], [1.0, 1.2, 0.9], direction="higher", generator=generator)
-    >>> verdict, round(gain.mean, 2)
-    ('holds here', 2.07)
-    """
-    if direction not in ("higher", "lower"):
-        raise ValueError(f"direction: found {direction!r}, wanted 'higher' or 'lower'")
-    first, second = (better, worse) if direction == "higher" else (worse, better)
-    gain = bootstrap_interval(first, second, generator=generator)
-    if not gain.excludes_zero:
-        return "undecided", gain
-    return ("holds here" if gain.low > 0 else "contradicted here"), gain
-
-
-def results(paper: str, profile: str, folder: Path = RESULTS) -> dict[str, Any]:
-    """What was measured for a paper in a profile; an empty dictionary where nothing was.
+        "made": command, commit, hardware, date, seed, people; "rows": a dictionary per cell, with `values` of the
+        people in order; "claims": findings by the claims' names.
 
     Raises:
         ValueError: a file that is not JSON, a claim that the paper does not make, or a verdict outside `VERDICTS`.
     """
-    path = folder / f"{paper}.{profile}.json"
+    path = folder / f"{paper}.{profile or active().name}.json"
     if not path.exists():
         return {}
     try:
@@ -115,48 +96,93 @@ def results(paper: str, profile: str, folder: Path = RESULTS) -> dict[str, Any]:
 
 
 def rows(profile: str | None = None, folder: Path = RESULTS) -> list[Row]:
-    """The whole ledger, paper by paper in the papers' own order.
+    """The whole ledger, paper by paper: its claims, then its tables cell by cell with the rows that we add.
 
     Args:
         profile: whose results stand in it; the active one when None.
         folder: of the results.
     """
     profile = profile or active().name
-    return [row for paper in PAPERS for row in _rows_of(paper, profile, folder)]
+    return [row for paper in PAPERS for row in _rows_of(load(paper), profile, folder)]
 
 
-def _rows_of(paper: str, profile: str, folder: Path) -> Iterator[Row]:
-    measured = results(paper, profile, folder).get("claims", {})
-    for claim in load(paper).claims:
-        ours = measured.get(claim.id)
-        yield Row(
-            paper=paper,
-            id=claim.id,
-            place=claim.place,
-            claim=claim.claim,
-            rule=claim.rule,
-            published=_published(claim),
-            ours=None if ours is None else {k: v for k, v in ours.items() if k not in ("verdict", "reason")},
-            profile=profile,
-            verdict=None if ours is None else ours["verdict"],
-            reason=NOT_COMPUTED if ours is None else ours.get("reason", ""),
-        )
+def printed_tables(paper: Paper) -> list[Table]:
+    """Tables and prose that hold results; protocols and numbers of slices are settings."""
+    found = [*paper.tables, *paper.prose]
+    return [table for table in found if any(cell.measure.better != "neither" for cell in table.cells)]
 
 
-def _published(claim: Claim) -> dict[str, float]:
-    return {cell.name: cell.value for cell in (*claim.cells, *claim.against)}
+def _rows_of(paper: Paper, profile: str, folder: Path) -> Iterator[Row]:
+    measured = results(paper.name, profile, folder)
+    claims = measured.get("claims", {})
+    yield from (_claim_row(paper.name, claim, claims.get(claim.id), profile) for claim in paper.claims)
+    cells = {cell_name(entry): entry for entry in measured.get("rows", [])}
+    for table in printed_tables(paper):
+        yield from (_cell_row(paper.name, cell, cells.get(cell.name), profile) for cell in table.cells)
+        printed = {cell.name for cell in table.cells}
+        for name, entry in cells.items():
+            if entry["place"] == table.place and name not in printed:
+                yield Row(paper.name, name, table.place, "", OWN_ROW, {}, _ours(entry), profile, None, "")
+
+
+def _claim_row(paper: str, claim: Claim, finding: Mapping[str, Any] | None, profile: str) -> Row:
+    published = {cell.name: cell.value for cell in (*claim.cells, *claim.against)}
+    head = (paper, claim.id, claim.place, claim.claim, claim.rule, published)
+    if finding is None:
+        return Row(*head, None, profile, None, NOT_COMPUTED)
+    ours = {key: value for key, value in finding.items() if key not in ("verdict", "reason")}
+    return Row(*head, ours, profile, finding["verdict"], finding.get("reason", ""))
+
+
+def _cell_row(paper: str, cell: Cell, entry: Mapping[str, Any] | None, profile: str) -> Row:
+    ours = None if entry is None else _ours(entry)
+    reason = NOT_COMPUTED if entry is None else ""
+    return Row(paper, cell.name, cell.place, "", PRINTED, {cell.name: cell.value}, ours, profile, None, reason)
+
+
+def _ours(entry: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: entry[key] for key in _OURS} | {"people": len(entry["values"])}
 
 
 def text(ledger: Sequence[Row]) -> str:
-    """The ledger for a terminal: a block per paper, a line per claim, and how many have a verdict."""
+    """The ledger for a terminal: a block per paper, a line per claim, then per table a line per computed cell."""
     lines = []
     for paper in dict.fromkeys(row.paper for row in ledger):
-        mine = [row for row in ledger if row.paper == paper]
-        decided = sum(row.verdict is not None for row in mine)
-        lines += ["", f"{paper}: {len(mine)} claims, {decided} with a verdict"]
-        width = max(len(row.id) for row in mine)
-        lines += [f"  {row.id:<{width}}  {row.verdict or row.reason:<18}  {row.claim} ({row.place})" for row in mine]
+        claims = [row for row in ledger if row.paper == paper and row.claim]
+        cells = [row for row in ledger if row.paper == paper and not row.claim]
+        decided = sum(row.verdict is not None for row in claims)
+        lines += ["", f"{paper}: {len(claims)} claims, {decided} with a verdict"]
+        width = max((len(row.id) for row in claims), default=0)
+        lines += [f"  {row.id:<{width}}  {row.verdict or row.reason:<18}  {row.claim} ({row.place})" for row in claims]
+        for place in dict.fromkeys(row.place for row in cells):
+            lines += _table_lines(place, [row for row in cells if row.place == place])
     return "\n".join(lines[1:])
+
+
+def _table_lines(place: str, cells: Sequence[Row]) -> Iterator[str]:
+    """A table's head, and its cells that have a number of ours: printed, mean, interval."""
+    printed = [row for row in cells if row.rule == PRINTED]
+    computed = [row for row in cells if row.ours is not None]
+    done = sum(row.ours is not None for row in printed)
+    yield f"  {place}: {len(printed)} cells printed, {done} computed, {len(computed) - done} of our own"
+    width = max((len(row.id) for row in computed), default=0)
+    for row in computed:
+        digits = decimals(row.paper, place, row.id.split(" | ")[1])
+        published = f"{row.published[row.id]:.{digits}f}" if row.published else "-"
+        judge = f", by {row.ours['by']}" if row.ours["by"] else ""
+        tail = f"tier ({row.ours['tier']}){judge}"
+        yield f"    {row.id:<{width}}  printed {published:>7}  here {shown(row.ours, digits)}  {tail}"
+
+
+def decimals(paper: str, place: str, measure: str) -> int:
+    """Digits after the point that a paper prints of a measure in a table: ours are shown with as many."""
+    cells = [cell for cell in load(paper).table(place).cells if cell.measure.name == measure]
+    return max(len(cell.printed.partition(".")[2]) for cell in cells)
+
+
+def shown(ours: Mapping[str, Any], digits: int) -> str:
+    """Mean and 95 % interval of a measured cell, as the command line and the pages show it."""
+    return f"{ours['mean']:.{digits}f} [{ours['low']:.{digits}f}, {ours['high']:.{digits}f}]"
 
 
 def as_json(ledger: Sequence[Row]) -> str:

@@ -171,7 +171,7 @@ class Claim:
         if self.over == "mean":
             own, other = _means(own), _means(other)
         held = [
-            all(self._holds(value, bar) for rival, bar in other if self._matches(cell, rival)) for cell, value in own
+            all(self._holds(value, bar) for rival, bar in other if self.matches(cell, rival)) for cell, value in own
         ]
         return sum(held) >= self.count if self.over == "count" else all(held)
 
@@ -184,9 +184,10 @@ class Claim:
         return [(cell, cell.value - floor) for cell in cells]
 
     def _pairs(self, first: list[Cell], second: list[Cell]) -> Iterator[tuple[Cell, Cell]]:
-        return ((a, b) for a in first for b in second if self._matches(a, b))
+        return ((a, b) for a in first for b in second if self.matches(a, b))
 
-    def _matches(self, a: Cell, b: Cell) -> bool:
+    def matches(self, a: Cell, b: Cell) -> bool:
+        """Whether two cells are to be compared with each other, as `pair` says."""
         return ("measure" not in self.pair or a.measure.name == b.measure.name) and (
             "condition" not in self.pair or a.condition == b.condition
         )

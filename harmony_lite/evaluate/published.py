@@ -243,7 +243,7 @@ def _consistent(claim: Claim, where: str) -> Claim:
     if claim.cells and not claim.against and claim.rule in ("better than", "no worse than"):
         raise ValueError(f"{where}: found nothing to hold the cells against")
     if claim.against and claim.rule != "monotone in":
-        alone = [c.name for c in claim.cells if not any(claim._matches(c, rival) for rival in claim.against)]
+        alone = [c.name for c in claim.cells if not any(claim.matches(c, rival) for rival in claim.against)]
         if alone:
             raise ValueError(f"{where}: found nothing to hold {alone[0]} against")
     if len(claim.baseline) not in (0, 2):

@@ -1,0 +1,225 @@
+"""The ledger as pages of the book, in Markdown: one for each paper, and the front page's counts and real pair.
+
+They show what `harmony-lite ledger` prints, laid out as the papers' own tables are.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from harmony_lite.evaluate.ledger import (
+    NOT_COMPUTED,
+    PRINTED,
+    RESULTS,
+    Row,
+    decimals,
+    printed_tables,
+    results,
+    rows,
+    shown,
+)
+from harmony_lite.evaluate.printed import Cell, Item, Measure, Paper, Table
+from harmony_lite.evaluate.published import PAPERS, load
+from harmony_lite.profiles import active
+
+__all__ = ["MARKERS", "pages"]
+
+NAMES = {
+    "blindharmony": "BlindHarmony",
+    "blindharmonydiff": "BlindHarmonyDiff",
+    "harmonizing_flows": "Harmonizing Flows",
+    "hail": "HAIL",
+    "mispel": "MISPEL",
+}
+TIERS = {
+    "i": "tier (i), global intensity maps",
+    "ii": "tier (ii), simulated scanners",
+    "iii": "tier (iii), real scans",
+}
+ARROWS = {"higher": "higher is better", "lower": "lower is better"}
+MARKERS = ("<!-- ledger:summary -->", "<!-- ledger:papers -->", "<!-- ledger:real pair -->")
+
+
+def pages(front: str, profile: str | None = None, folder: Path = RESULTS) -> dict[str, str]:
+    """Markdown by file name: `ledger.md`, and `ledger_PAPER.md` for each paper.
+
+    Args:
+        front: text of `ledger.md`, which says how to read the ledger; its three `MARKERS` are filled.
+        profile: whose results; the active one when None.
+        folder: of the results.
+
+    Raises:
+        ValueError: a front page without one of the markers.
+    """
+    profile = profile or active().name
+    everything = rows(profile, folder)
+    parts = (_summary(everything), [f"ledger_{paper}" for paper in PAPERS], _real_pair(profile, folder))
+    for marker, lines in zip(MARKERS, parts, strict=True):
+        if front.count(marker) != 1:
+            raise ValueError(f"ledger.md: found {front.count(marker)} times {marker}, wanted it once")
+        front = front.replace(marker, "\n".join(lines))
+    found = {"ledger.md": front}
+    for paper in PAPERS:
+        own = [row for row in everything if row.paper == paper]
+        found[f"ledger_{paper}.md"] = "\n".join(_page(load(paper), own, profile, folder)) + "\n"
+    return found
+
+
+def _summary(everything: Sequence[Row]) -> Iterator[str]:
+    yield from _table(
+        ["Paper", "claims", "with a verdict", "cells printed", "computed", "cells of our own"],
+        [_counts(paper, [row for row in everything if row.paper == paper]) for paper in PAPERS],
+    )
+
+
+def _counts(paper: str, own: Sequence[Row]) -> list[str]:
+    claims, cells = [row for row in own if row.claim], [row for row in own if not row.claim]
+    printed = [row for row in cells if row.rule == PRINTED]
+    numbers = [
+        len(claims),
+        sum(row.verdict is not None for row in claims),
+        len(printed),
+        sum(row.ours is not None for row in printed),
+        len(cells) - len(printed),
+    ]
+    return [f"[{NAMES[paper]}](ledger_{paper}.md)", *map(str, numbers)]
+
+
+def _page(paper: Paper, own: Sequence[Row], profile: str, folder: Path) -> Iterator[str]:
+    link = (
+        f", [{paper.identifier}](https://arxiv.org/abs/{paper.identifier.split(':')[-1]})" if paper.identifier else ""
+    )
+    yield f"# Ledger: {NAMES[paper.name]}\n"
+    yield f"{', '.join(paper.authors)}: *{paper.title}*. {paper.venue}{link}.\n"
+    yield _provenance(results(paper.name, profile, folder).get("made"), profile) + "\n"
+    yield "## Claims\n"
+    yield from _table(["Claim", "Where", "Verdict", "Numbers"], [_claim(row) for row in own if row.claim])
+    for table in printed_tables(paper):
+        cells = [row for row in own if not row.claim and row.place == table.place]
+        yield from _printed_table(paper, table, cells)
+    yield "\n## Everything that the paper numbers\n"
+    yield from _table(["Item", "What it is", "Where it is computed"], [_item(item) for item in paper.items])
+
+
+def _provenance(made: dict | None, profile: str) -> str:
+    if made is None:
+        return f"Nothing was computed in the profile {profile} yet."
+    return (
+        f"Computed by `{made['command']}` in the profile {profile}: {len(made['people'])} held-out people of seed "
+        f"{made['seed']}, {made['spacing mm']:g} mm voxels, methods fitted to {made['training people']} other people; "
+        f"{made['date']}, {made['minutes']:.0f} processor minutes on {made['hardware']}, commit "
+        f"`{made['commit'][:12]}`."
+    )
+
+
+def _claim(row: Row) -> list[str]:
+    if row.ours is None:
+        return [row.claim, row.place, f"*{row.reason}*", ""]
+    ours = row.ours
+    numbers = f"{ours['mean']:.3g} [{ours['low']:.3g}, {ours['high']:.3g}]"
+    if ours["comparisons"] > 1:
+        numbers += f"; {ours['held']} of {ours['comparisons']} hold; weakest: {ours['weakest'].replace('|', '·')}"
+    return [row.claim, row.place, f"**{row.verdict}**", numbers]
+
+
+def _printed_table(paper: Paper, table: Table, cells: Sequence[Row]) -> Iterator[str]:
+    yield f"\n## {table.place}: {table.title}\n"
+    if table.note:
+        yield f"{table.note[0].upper()}{table.note[1:]}.\n"
+    by_id = {row.id: row for row in cells}
+    for measure in dict.fromkeys(cell.measure for cell in table.cells):
+        printed = [cell for cell in table.cells if cell.measure == measure]
+        yield f"**{measure.name}**{_unit(measure)}\n"
+        yield from _measure_table(paper, table.place, measure, printed, by_id)
+        yield from _judged_by(row for row in cells if _words(row)[1] == measure.name)
+
+
+def _unit(measure: Measure) -> str:
+    unit = "" if measure.unit == "1" else f" ({'ml here' if measure.unit == 'not printed' else measure.unit})"
+    return f"{unit}, {ARROWS[measure.better]}" if measure.better in ARROWS else unit
+
+
+def _measure_table(
+    paper: Paper, place: str, measure: Measure, printed: Sequence[Cell], by_id: dict[str, Row]
+) -> Iterator[str]:
+    """Rows by conditions; each cell the printed number above ours."""
+    digits = decimals(paper.name, place, measure.name)
+    conditions = list(dict.fromkeys(cell.condition for cell in printed))
+    own = [row for row in by_id.values() if row.rule != PRINTED and _words(row)[1] == measure.name]
+    conditions += [word for word in dict.fromkeys(_words(row)[3] for row in own) if word not in conditions]
+    lines = []
+    for name in dict.fromkeys([cell.row for cell in printed] + [_words(row)[2] for row in own]):
+        found = [by_id.get(" | ".join((place, measure.name, name, condition))) for condition in conditions]
+        is_printed = any(row is not None and row.rule == PRINTED for row in found)
+        computed = any(row is not None and row.ours for row in found)
+        head = name if is_printed else f"*{name}*"
+        head += "" if computed else f"<br>*{NOT_COMPUTED}*"
+        lines.append([head, *(_cell(row, digits, computed) for row in found)])
+    yield from _table(["", *conditions], lines)
+
+
+def _cell(row: Row | None, digits: int, computed: bool) -> str:
+    if row is None:
+        return ""
+    published = f"{row.published[row.id]:.{digits}f}" if row.published else ""
+    if not computed:
+        return published
+    return f"{published or '–'}<br>{shown(row.ours, digits) if row.ours else ''}"
+
+
+def _judged_by(cells: Iterator[Row]) -> Iterator[str]:
+    ours = [row.ours for row in cells if row.ours]
+    if not ours:
+        return
+    tiers = [TIERS[tier] for tier in dict.fromkeys(entry["tier"] for entry in ours)]
+    judges = [judge for judge in dict.fromkeys(entry["by"] for entry in ours) if judge]
+    people = ", ".join(str(count) for count in dict.fromkeys(entry["people"] for entry in ours))
+    by = f", judged by {' and '.join(judges)}" if judges else ""
+    yield f"\nIn each cell the printed number stands above ours: {'; '.join(tiers)}, {people} people{by}.\n"
+
+
+def _item(item: Item) -> list[str]:
+    where = "; ".join(part for part in (_notebook(item.notebook), item.function and f"`{item.function}`") if part)
+    reason = f"*{item.reason}*" if item.reason else ""
+    return [item.place, item.about, "<br>".join(part for part in (where, reason) if part)]
+
+
+def _notebook(place: str) -> str:
+    if not place:
+        return ""
+    file, _, section = place.partition(", ")
+    return f"[{file}]({file}.ipynb){f', {section}' if section else ''}"
+
+
+def _real_pair(profile: str, folder: Path) -> Iterator[str]:
+    """The one real pair, whose numbers belong to no paper's table."""
+    path = folder / f"real_pair.{profile}.json"
+    if not path.is_file():
+        yield f"*{NOT_COMPUTED}* in the profile {profile}."
+        return
+    found = json.loads(path.read_text(encoding="utf-8"))["rows"]
+    yield (
+        "Tier (iii): one patient with two real protocols, 203 days apart (longitudinal MS database of Lesjak and "
+        "others, CC-BY). Each method was given the target protocol's scan, the very one that its result is held "
+        "against: an upper figure, and one patient has no interval.\n"
+    )
+    names = list(dict.fromkeys(entry["measure"] for entry in found))
+    values = {(entry["row"], entry["measure"]): entry["value"] for entry in found}
+    digits = {"psnr": 2}
+    lines = [
+        [row, *(f"{values[row, name]:.{digits.get(name, 4)}f}" for name in names)]
+        for row in dict.fromkeys(entry["row"] for entry in found)
+    ]
+    yield from _table(["", *names], lines)
+
+
+def _words(row: Row) -> list[str]:
+    return row.id.split(" | ")
+
+
+def _table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> Iterator[str]:
+    yield f"| {' | '.join(head)} |"
+    yield f"|{'---|' * len(head)}"
+    yield from (f"| {' | '.join(line)} |" for line in lines)
