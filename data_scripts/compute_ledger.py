@@ -1,0 +1,262 @@
+"""Compute our rows of the five papers' tables on held-out people, and the verdicts on their claims.
+
+    python data_scripts/compute_ledger.py [PAPER ...] [--jobs N]
+
+Writes `harmony_lite/papers/results/PAPER.PROFILE.json`, and `real_pair.PROFILE.json` where the real scans are there.
+What is done for one person is kept in the cache folder: an interrupted run goes on where it stopped. Nothing that was
+made by other code than the present one is taken over.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import multiprocessing
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict
+from datetime import date
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import prepare_open_ms
+import torch
+from tqdm import tqdm
+
+import harmony_lite
+from harmony_lite.cohort import Cohort
+from harmony_lite.evaluate import experiments, ledger
+from harmony_lite.evaluate.experiments import real_pair
+from harmony_lite.evaluate.published import PAPERS, load
+from harmony_lite.evaluate.statistics import bootstrap_interval
+from harmony_lite.evaluate.verdicts import judge
+from harmony_lite.profiles import active
+from harmony_lite.storage import cache_folder, written_whole
+from harmony_lite.weights import current_commit, current_hardware
+
+__all__ = ["assembled", "code_hash", "main"]
+
+PACKAGE = Path(harmony_lite.__file__).parent
+COMMAND = "make ledger"
+REAL_DATA = Path(os.environ.get("HARMONY_REAL_DATA") or PACKAGE.parents[1] / "shared" / "data")
+REAL_PATIENT = "open_ms_patient01"
+DIGITS = 6  # significant ones of a stored value
+
+
+def code_hash() -> str:
+    """Hash of everything that a measured value depends on: code, shipped weights, printed tables, profile."""
+    digest = hashlib.sha256(repr(active()).encode())
+    rooms = ("simulate", "images", "methods", "tasks", "shipped", "evaluate/experiments")
+    files = [path for room in rooms for path in (PACKAGE / room).rglob("*") if path.suffix in (".py", ".safetensors")]
+    files += [PACKAGE / "cohort.py", PACKAGE / "cohort_sources.py"]
+    files += [PACKAGE / "evaluate" / f"{name}.py" for name in ("metrics", "report")]
+    for path in sorted(files):
+        digest.update(path.relative_to(PACKAGE).as_posix().encode() + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def work_folder() -> Path:
+    """Where unfinished work is kept: one folder for each state of the code."""
+    return cache_folder() / "ledger" / f"{active().name}-{code_hash()}"
+
+
+# ------------------------------------------------------------------------------------------- one step, in any process
+
+
+def simulate_person(paper: str, position: int) -> None:
+    """Simulate one of the people on a paper's scanners, so that later steps find the scans in the cache."""
+    scanners = experiments.EXPERIMENTS[paper].PEOPLE_ON
+    groups = experiments.people(scanners)
+    everybody = [group.subset([i]) for group in (groups[0], groups[2]) for i in range(len(group))]
+    person = everybody[position]
+    for scanner in person.scanners:
+        person.scans(scanner)
+    fitted = experiments.Fitted(work_folder())
+    if any(fit.corrected for fit in experiments.fits(paper)):
+        for scanner in person.scanners:
+            fitted.without_fields(person).scans(scanner)
+
+
+def fit(paper: str, position: int) -> None:
+    """Fit one of the things that a paper's rows need."""
+    experiments.Fitted(work_folder())(experiments.fits(paper)[position])
+
+
+def measure_person(paper: str, position: int) -> None:
+    """Measure one held-out person and keep the values."""
+    path = kept(paper, position)
+    start = time.perf_counter()
+    person = experiments.people(experiments.EXPERIMENTS[paper].PEOPLE_ON)[2].subset([position])
+    found = experiments.measure(paper, person, experiments.Fitted(work_folder()))
+    content = {
+        "person": person.subjects[0],
+        "minutes": (time.perf_counter() - start) / 60,
+        "found": [asdict(one) for one in found],
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with written_whole(path) as part:
+        part.write_text(json.dumps(content), encoding="utf-8")
+
+
+def kept(paper: str, position: int) -> Path:
+    """Where one person's values are kept."""
+    return work_folder() / paper / f"test-{position:03d}.json"
+
+
+# --------------------------------------------------------------------------------------------------- steps in parallel
+
+
+def steps(papers: Sequence[str]) -> Iterator[tuple[str, list[tuple[Callable, str, int]]]]:
+    """What is left to do, in three rounds; within a round every step is on its own."""
+    profile = active()
+    unfinished = {paper: [i for i in range(profile.test_subjects) if not kept(paper, i).is_file()] for paper in papers}
+    papers = [paper for paper in papers if unfinished[paper]]
+    both = profile.train_subjects + profile.test_subjects
+    yield "people", [(simulate_person, paper, i) for paper in papers for i in range(both)]
+    needed: dict[Any, tuple[Callable, str, int]] = {}  # two papers may need the same fit
+    for paper in papers:
+        for i, one in enumerate(experiments.fits(paper)):
+            if not one.is_shipped:
+                needed.setdefault(one.label, (fit, paper, i))
+    yield "fits", list(needed.values())
+    yield "test people", [(measure_person, paper, i) for i in range(profile.test_subjects) for paper in papers
+                          if i in unfinished[paper]]  # fmt: skip
+
+
+def run(papers: Sequence[str], jobs: int) -> None:
+    """Take every step, several at a time; an interruption loses the steps under way and nothing else."""
+    for name, round_ in steps(papers):
+        if not round_:
+            continue
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(jobs, mp_context=context, initializer=one_thread) as pool:
+            waiting = [pool.submit(*step) for step in round_]
+            try:
+                for done in tqdm(as_completed(waiting), total=len(waiting), desc=name, unit="step"):
+                    done.result()
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+
+
+def one_thread() -> None:
+    """A process of the pool uses one thread: there are as many of them as cores."""
+    torch.set_num_threads(1)
+    os.environ["TQDM_DISABLE"] = "1"
+
+
+# ------------------------------------------------------------------------------------------------------------ results
+
+
+def assembled(paper: str) -> dict[str, Any]:
+    """A paper's results file: how it was made, a row per cell with a value per person, and the verdicts."""
+    profile = active()
+    people = [json.loads(kept(paper, i).read_text(encoding="utf-8")) for i in range(profile.test_subjects)]
+    fitted = experiments.Fitted(work_folder())
+    hashes = {(one.name, one.variant): one for one in experiments.fits(paper) if one.is_shipped}
+    rows = [_row(group, hashes, fitted) for group in zip(*(person["found"] for person in people), strict=True)]
+    return {
+        "paper": paper,
+        "profile": profile.name,
+        "made": made([person["person"] for person in people], sum(person["minutes"] for person in people)),
+        "rows": rows,
+        "claims": verdicts(paper, rows),
+    }
+
+
+def made(people: list[str], minutes: float) -> dict[str, Any]:
+    """Where results come from."""
+    profile = active()
+    return {
+        "command": COMMAND,
+        "commit": current_commit(),
+        "hardware": current_hardware(),
+        "date": date.today().isoformat(),
+        "minutes": round(minutes, 1),
+        "seed": profile.seed,
+        "spacing mm": profile.spacing,
+        "slices": profile.slices,
+        "training people": profile.train_subjects,
+        "people": people,
+    }
+
+
+def _row(group: tuple[dict, ...], hashes: dict, fitted: experiments.Fitted) -> dict[str, Any]:
+    """One cell: what it is, its mean with a 95 % bootstrap interval, and the values of all people in order."""
+    names = ("place", "measure", "row", "condition", "tier", "method", "variant", "by")
+    head = {name: group[0][name] for name in names}
+    if any({name: one[name] for name in names} != head for one in group):
+        raise ValueError(f"{head}: found other cells at this place for other people, wanted the same for all")
+    values = [float(f"{one['value']:.{DIGITS}g}") for one in group]
+    interval = bootstrap_interval(values, generator=torch.Generator().manual_seed(0))
+    shipped = hashes.get((head["method"], head["variant"]))
+    return {
+        **head,
+        "weights": fitted.weights_hash(shipped) if shipped else "",
+        **{name: float(f"{getattr(interval, name):.{DIGITS}g}") for name in ("mean", "low", "high")},
+        "values": values,
+    }
+
+
+def verdicts(paper: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """The verdict on every claim whose cells have all been measured."""
+    values = {ledger.cell_name(row): row["values"] for row in rows}
+    found = {}
+    for claim in load(paper).claims:
+        finding = judge(claim, values, generator=torch.Generator().manual_seed(0))
+        if finding is not None:
+            found[claim.id] = asdict(finding)
+    return found
+
+
+def write(name: str, content: dict[str, Any]) -> Path:
+    """Write a results file with one row a line, so that a change of one cell is a change of one line."""
+    path = ledger.RESULTS / f"{name}.{active().name}.json"
+    rows = ",\n".join("  " + json.dumps(row, allow_nan=False) for row in content["rows"])
+    rest = json.dumps({**content, "rows": []}, indent=1, allow_nan=False, ensure_ascii=False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with written_whole(path) as part:
+        part.write_text(rest.replace('"rows": []', f'"rows": [\n{rows}\n ]') + "\n", encoding="utf-8")
+    return path
+
+
+def measure_real_pair() -> Path | None:
+    """The two protocols of one real patient, where their scans are; numbers are written, never images."""
+    patient = REAL_DATA / REAL_PATIENT
+    if not patient.is_dir():
+        tqdm.write(f"no real scans in {REAL_DATA}: {real_pair.NAME} is left as it is")
+        return None
+    start = time.perf_counter()
+    with TemporaryDirectory() as folder:
+        prepare_open_ms.prepare(patient, folder)
+        rows = list(real_pair.measure(Cohort.from_files(folder).with_target(real_pair.TARGET)))
+    content = {
+        "name": real_pair.NAME,
+        "profile": active().name,
+        "made": made([REAL_PATIENT], (time.perf_counter() - start) / 60),
+        "rows": [{**asdict(row), "value": float(f"{row.value:.{DIGITS}g}")} for row in rows],
+    }
+    return write(real_pair.NAME, content)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Compute what is named, or everything."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("papers", nargs="*", help=f"of {', '.join(PAPERS)}; all of them when absent")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: one a core)")
+    given = parser.parse_args(arguments)
+    papers = [load(paper).name for paper in given.papers] or list(PAPERS)
+    run(papers, max(1, given.jobs))
+    for paper in papers:
+        tqdm.write(str(write(paper, assembled(paper))))
+    if not given.papers:
+        measure_real_pair()
+    print(ledger.text([row for row in ledger.rows() if row.paper in papers and row.claim]))
+
+
+if __name__ == "__main__":
+    main()

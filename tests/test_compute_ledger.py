@@ -1,0 +1,91 @@
+"""`make ledger`: what is done is not done again, what other code did is not taken over, nothing is half written."""
+
+import json
+from dataclasses import replace
+
+import compute_ledger
+import pytest
+
+from harmony_lite.evaluate import experiments, ledger
+from harmony_lite.evaluate.experiments import blindharmony
+from harmony_lite.profiles import QUICK
+
+TWO = replace(QUICK, train_subjects=3, test_subjects=2)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(compute_ledger, "active", lambda: TWO)
+    monkeypatch.setattr(compute_ledger, "work_folder", lambda: tmp_path / "work")
+    monkeypatch.setattr(ledger, "RESULTS", tmp_path / "results")
+    return tmp_path
+
+
+def keep(paper, position, value, **more):
+    path = compute_ledger.kept(paper, position)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    one = {
+        "place": "Table 1", "measure": "psnr", "row": "HM", "condition": "Exp", "tier": "i",
+        "method": "histogram-matching", "variant": "slice", "by": "", "value": value, **more,
+    }  # fmt: skip
+    path.write_text(json.dumps({"person": f"sub-{position}", "minutes": 0.5, "found": [one]}))
+
+
+def test_everything_is_to_be_done_at_first(folder):
+    rounds = dict(compute_ledger.steps(["blindharmony", "hail"]))
+    assert len(rounds["people"]) == 2 * (3 + 2) and len(rounds["test people"]) == 2 * 2
+    fits = [one for one in experiments.fits("blindharmony") if not one.is_shipped]
+    assert len(rounds["fits"]) == len({one.label for one in fits}) == 3  # ComBat, RAVEL, atlas
+
+
+def test_what_is_done_is_left_out(folder):
+    keep("hail", 0, 1.0)
+    rounds = dict(compute_ledger.steps(["hail"]))
+    assert [position for _, _, position in rounds["test people"]] == [1]
+    keep("hail", 1, 1.0)
+    assert not any(dict(compute_ledger.steps(["hail"])).values())
+
+
+def test_two_papers_share_a_fit():
+    labels = [one.label for paper in ("blindharmony", "blindharmonydiff") for one in experiments.fits(paper)]
+    assert labels.count("atlas.tissues.oasis_trio") == 2  # one step for both, as `steps` counts labels
+    assert len({one.label for one in blindharmony.FITS}) == len(blindharmony.FITS)
+
+
+def test_results_hold_every_person_the_mean_and_the_weights(folder):
+    keep("blindharmony", 0, 26.123456789)
+    keep("blindharmony", 1, 27.0)
+    path = compute_ledger.write("blindharmony", compute_ledger.assembled("blindharmony"))
+    found = json.loads(path.read_text())
+    (row,) = found["rows"]
+    assert row["values"] == [26.1235, 27.0] and row["mean"] == pytest.approx(26.5617, abs=1e-3)
+    assert found["made"]["people"] == ["sub-0", "sub-1"] and found["made"]["minutes"] == 1.0
+    assert len(row["weights"]) == 64 and found["claims"] == {}
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+def test_people_with_other_cells_are_refused(folder):
+    keep("blindharmony", 0, 26.0)
+    keep("blindharmony", 1, 27.0, condition="Log")
+    with pytest.raises(ValueError, match="found other cells at this place for other people"):
+        compute_ledger.assembled("blindharmony")
+
+
+def test_changed_code_starts_anew(tmp_path, monkeypatch):
+    package = tmp_path / "package"
+    for name in ("methods/one.py", "tasks/two.py", "cohort.py", "cohort_sources.py"):
+        (package / name).parent.mkdir(parents=True, exist_ok=True)
+        (package / name).write_text("x = 1\n")
+    for name in ("metrics", "report"):
+        (package / "evaluate").mkdir(exist_ok=True)
+        (package / "evaluate" / f"{name}.py").write_text("y = 1\n")
+    monkeypatch.setattr(compute_ledger, "PACKAGE", package)
+    before = compute_ledger.code_hash()
+    assert compute_ledger.code_hash() == before
+    (package / "methods" / "one.py").write_text("x = 2\n")
+    assert compute_ledger.code_hash() != before
+
+
+def test_an_unknown_paper_is_refused():
+    with pytest.raises(ValueError, match="found 'dreams', wanted one of"):
+        compute_ledger.main(["dreams"])
