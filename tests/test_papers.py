@@ -5,6 +5,7 @@ import tomllib
 from collections import Counter
 from decimal import Decimal
 from pathlib import Path
+from pkgutil import resolve_name
 from statistics import fmean
 
 import pytest
@@ -100,6 +101,18 @@ def test_everything_numbered_is_indexed(paper):
     counted = Counter(item.kind for item in paper.items)
     assert tuple(counted[kind] for kind in published.KINDS) == ITEMS[paper.name]
     assert {item.place for item in paper.items if item.kind == "table"} == {table.place for table in paper.tables}
+
+
+def test_the_places_of_items_are_there(paper):
+    """A function can be imported, and a notebook has the section that is named."""
+    notebooks = Path(__file__).parents[1] / "notebooks"
+    for item in paper.items:
+        if item.function:
+            assert resolve_name(item.function) is not None, item.place
+        if item.notebook:
+            file, _, section = item.notebook.partition(", section ")
+            text = (notebooks / f"{file}.py").read_text(encoding="utf-8")
+            assert f"\n# ## {section}. " in text, f"{item.place}: {item.notebook}"
 
 
 def test_the_index_has_92_items():
