@@ -14,6 +14,8 @@ import hashlib
 import json
 import multiprocessing
 import os
+import signal
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -34,6 +36,7 @@ from harmony_lite.evaluate.experiments import real_pair
 from harmony_lite.evaluate.published import PAPERS, load
 from harmony_lite.evaluate.statistics import bootstrap_interval
 from harmony_lite.evaluate.verdicts import judge
+from harmony_lite.interruption import terminated_as_interrupted
 from harmony_lite.profiles import active
 from harmony_lite.storage import cache_folder, written_whole
 from harmony_lite.weights import current_commit, current_hardware
@@ -47,21 +50,24 @@ REAL_PATIENT = "open_ms_patient01"
 DIGITS = 6  # significant ones of a stored value
 
 
-def code_hash() -> str:
-    """Hash of everything that a measured value depends on: code, shipped weights, printed tables, profile."""
+def code_hash(paper: str | None = None) -> str:
+    """Hash of what a measured value depends on: code, shipped weights, profile, and one paper's experiment."""
     digest = hashlib.sha256(repr(active()).encode())
-    rooms = ("simulate", "images", "methods", "tasks", "shipped", "evaluate/experiments")
+    rooms = ("simulate", "images", "methods", "tasks", "shipped")
     files = [path for room in rooms for path in (PACKAGE / room).rglob("*") if path.suffix in (".py", ".safetensors")]
     files += [PACKAGE / "cohort.py", PACKAGE / "cohort_sources.py"]
     files += [PACKAGE / "evaluate" / f"{name}.py" for name in ("metrics", "report")]
+    files += [PACKAGE / "evaluate" / "experiments" / f"{name}.py" for name in ("fits", "measuring")]
+    if paper is not None:
+        files.append(PACKAGE / "evaluate" / "experiments" / f"{paper}.py")
     for path in sorted(files):
         digest.update(path.relative_to(PACKAGE).as_posix().encode() + path.read_bytes())
     return digest.hexdigest()[:16]
 
 
-def work_folder() -> Path:
-    """Where unfinished work is kept: one folder for each state of the code."""
-    return cache_folder() / "ledger" / f"{active().name}-{code_hash()}"
+def work_folder(paper: str | None = None) -> Path:
+    """Where unfinished work is kept, one folder for each state of the code: a paper's people, or what was fitted."""
+    return cache_folder() / "ledger" / active().name / f"{paper or 'fitted'}-{code_hash(paper)}"
 
 
 # ------------------------------------------------------------------------------------------- one step, in any process
@@ -104,7 +110,7 @@ def measure_person(paper: str, position: int) -> None:
 
 def kept(paper: str, position: int) -> Path:
     """Where one person's values are kept."""
-    return work_folder() / paper / f"test-{position:03d}.json"
+    return work_folder(paper) / f"test-{position:03d}.json"
 
 
 # --------------------------------------------------------------------------------------------------- steps in parallel
@@ -128,23 +134,24 @@ def steps(papers: Sequence[str]) -> Iterator[tuple[str, list[tuple[Callable, str
 
 
 def run(papers: Sequence[str], jobs: int) -> None:
-    """Take every step, several at a time; an interruption loses the steps under way and nothing else."""
+    """Take every step, several at a time; an interruption waits for the steps in hand and loses nothing."""
     for name, round_ in steps(papers):
         if not round_:
             continue
         context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(jobs, mp_context=context, initializer=one_thread) as pool:
+        with ProcessPoolExecutor(jobs, mp_context=context, initializer=start_worker) as pool:
             waiting = [pool.submit(*step) for step in round_]
             try:
                 for done in tqdm(as_completed(waiting), total=len(waiting), desc=name, unit="step"):
                     done.result()
             except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
+                pool.shutdown(wait=True, cancel_futures=True)  # the steps in hand are finished, no other is begun
                 raise
 
 
-def one_thread() -> None:
-    """A process of the pool uses one thread: there are as many of them as cores."""
+def start_worker() -> None:
+    """A process of the pool uses one thread, since there are as many as cores; the parent is interrupted, not it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
     os.environ["TQDM_DISABLE"] = "1"
 
@@ -250,7 +257,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: one a core)")
     given = parser.parse_args(arguments)
     papers = [load(paper).name for paper in given.papers] or list(PAPERS)
-    run(papers, max(1, given.jobs))
+    try:
+        with terminated_as_interrupted():
+            run(papers, max(1, given.jobs))
+    except KeyboardInterrupt:
+        sys.exit(f"interrupted; {COMMAND} goes on from here")
     for paper in papers:
         tqdm.write(str(write(paper, assembled(paper))))
     if not given.papers:

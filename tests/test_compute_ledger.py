@@ -7,7 +7,6 @@ import compute_ledger
 import pytest
 
 from harmony_lite.evaluate import experiments, ledger
-from harmony_lite.evaluate.experiments import blindharmony
 from harmony_lite.profiles import QUICK
 
 TWO = replace(QUICK, train_subjects=3, test_subjects=2)
@@ -16,7 +15,7 @@ TWO = replace(QUICK, train_subjects=3, test_subjects=2)
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     monkeypatch.setattr(compute_ledger, "active", lambda: TWO)
-    monkeypatch.setattr(compute_ledger, "work_folder", lambda: tmp_path / "work")
+    monkeypatch.setattr(compute_ledger, "work_folder", lambda paper="fitted": tmp_path / "work" / paper)
     monkeypatch.setattr(ledger, "RESULTS", tmp_path / "results")
     return tmp_path
 
@@ -49,7 +48,6 @@ def test_what_is_done_is_left_out(folder):
 def test_two_papers_share_a_fit():
     labels = [one.label for paper in ("blindharmony", "blindharmonydiff") for one in experiments.fits(paper)]
     assert labels.count("atlas.tissues.oasis_trio") == 2  # one step for both, as `steps` counts labels
-    assert len({one.label for one in blindharmony.FITS}) == len(blindharmony.FITS)
 
 
 def test_results_hold_every_person_the_mean_and_the_weights(folder):
@@ -76,14 +74,17 @@ def test_changed_code_starts_anew(tmp_path, monkeypatch):
     for name in ("methods/one.py", "tasks/two.py", "cohort.py", "cohort_sources.py"):
         (package / name).parent.mkdir(parents=True, exist_ok=True)
         (package / name).write_text("x = 1\n")
-    for name in ("metrics", "report"):
-        (package / "evaluate").mkdir(exist_ok=True)
+    (package / "evaluate" / "experiments").mkdir(parents=True)
+    for name in ("metrics", "report", "experiments/fits", "experiments/measuring", "experiments/a", "experiments/b"):
         (package / "evaluate" / f"{name}.py").write_text("y = 1\n")
     monkeypatch.setattr(compute_ledger, "PACKAGE", package)
-    before = compute_ledger.code_hash()
-    assert compute_ledger.code_hash() == before
-    (package / "methods" / "one.py").write_text("x = 2\n")
-    assert compute_ledger.code_hash() != before
+    before = {paper: compute_ledger.code_hash(paper) for paper in (None, "a", "b")}
+    assert before == {paper: compute_ledger.code_hash(paper) for paper in (None, "a", "b")}
+    (package / "evaluate" / "experiments" / "a.py").write_text("y = 2\n")  # one paper's experiment
+    after = {paper: compute_ledger.code_hash(paper) for paper in (None, "a", "b")}
+    assert after["a"] != before["a"] and after[None] == before[None] and after["b"] == before["b"]
+    (package / "methods" / "one.py").write_text("x = 2\n")  # what all of them use
+    assert all(compute_ledger.code_hash(paper) not in before.values() for paper in (None, "a", "b"))
 
 
 def test_an_unknown_paper_is_refused():
