@@ -212,7 +212,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
 
 
 def ledger(arguments: argparse.Namespace) -> int:
-    """`harmony-lite ledger`: claims with their verdicts, and every cell of the papers' tables that was computed here."""
+    """`harmony-lite ledger`: claims with their verdicts, and the cells of the tables that were computed here."""
     from harmony_lite.evaluate.ledger import as_json, rows, text
 
     found = rows()
