@@ -163,9 +163,8 @@ def assembled(paper: str) -> dict[str, Any]:
     """A paper's results file: how it was made, a row per cell with a value per person, and the verdicts."""
     profile = active()
     people = [json.loads(kept(paper, i).read_text(encoding="utf-8")) for i in range(profile.test_subjects)]
-    fitted = experiments.Fitted(work_folder())
-    hashes = {(one.name, one.variant): one for one in experiments.fits(paper) if one.is_shipped}
-    rows = [_row(group, hashes, fitted) for group in zip(*(person["found"] for person in people), strict=True)]
+    hashes = {(one.name, one.variant): one.shipped_hash() for one in experiments.fits(paper)}
+    rows = [_row(group, hashes) for group in zip(*(person["found"] for person in people), strict=True)]
     return {
         "paper": paper,
         "profile": profile.name,
@@ -192,7 +191,7 @@ def made(people: list[str], minutes: float) -> dict[str, Any]:
     }
 
 
-def _row(group: tuple[dict, ...], hashes: dict, fitted: experiments.Fitted) -> dict[str, Any]:
+def _row(group: tuple[dict, ...], hashes: dict[tuple[str, str], str]) -> dict[str, Any]:
     """One cell: what it is, its mean with a 95 % bootstrap interval, and the values of all people in order."""
     names = ("place", "measure", "row", "condition", "tier", "method", "variant", "by")
     head = {name: group[0][name] for name in names}
@@ -200,10 +199,9 @@ def _row(group: tuple[dict, ...], hashes: dict, fitted: experiments.Fitted) -> d
         raise ValueError(f"{head}: found other cells at this place for other people, wanted the same for all")
     values = [float(f"{one['value']:.{DIGITS}g}") for one in group]
     interval = bootstrap_interval(values, generator=torch.Generator().manual_seed(0))
-    shipped = hashes.get((head["method"], head["variant"]))
     return {
         **head,
-        "weights": fitted.weights_hash(shipped) if shipped else "",
+        "weights": hashes.get((head["method"], head["variant"]), ""),
         **{name: float(f"{getattr(interval, name):.{DIGITS}g}") for name in ("mean", "low", "high")},
         "values": values,
     }
@@ -235,19 +233,19 @@ def measure_real_pair() -> Path | None:
     """The two protocols of one real patient, where their scans are; numbers are written, never images."""
     patient = REAL_DATA / REAL_PATIENT
     if not patient.is_dir():
-        tqdm.write(f"no real scans in {REAL_DATA}: {real_pair.NAME} is left as it is")
+        tqdm.write(f"no real scans in {REAL_DATA}: {ledger.REAL_PAIR} is left as it is")
         return None
     start = time.perf_counter()
     with TemporaryDirectory() as folder:
         prepare_open_ms.prepare(patient, folder)
         rows = list(real_pair.measure(Cohort.from_files(folder).with_target(real_pair.TARGET)))
     content = {
-        "name": real_pair.NAME,
+        "name": ledger.REAL_PAIR,
         "profile": active().name,
         "made": made([REAL_PATIENT], (time.perf_counter() - start) / 60),
         "rows": [{**asdict(row), "value": float(f"{row.value:.{DIGITS}g}")} for row in rows],
     }
-    return write(real_pair.NAME, content)
+    return write(ledger.REAL_PAIR, content)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -19,14 +19,15 @@ from harmony_lite.evaluate.verdicts import VERDICTS
 from harmony_lite.profiles import active
 
 __all__ = [
-    "NOT_COMPUTED", "OWN_ROW", "PRINTED", "RESULTS", "Row", "as_json", "cell_name", "decimals", "printed_tables",
-    "results", "rows", "shown", "text",
+    "NOT_COMPUTED", "OWN_ROW", "PRINTED", "REAL_PAIR", "RESULTS", "Row", "as_json", "as_printed", "cell_name",
+    "decimals", "printed_tables", "results", "rows", "shown", "text",
 ]  # fmt: skip
 
 RESULTS = FOLDER / "results"
 NOT_COMPUTED = "not computed yet"
 PRINTED = "printed value"  # the rule of a row that holds one cell of a table
 OWN_ROW = "not in the paper"  # the rule of a row that the paper does not print
+REAL_PAIR = "real_pair"  # stands for a paper's name in rows of tier (iii)
 _OURS = ("mean", "low", "high", "tier", "method", "variant", "by")
 
 
@@ -98,12 +99,15 @@ def results(paper: str, profile: str | None = None, folder: Path = RESULTS) -> d
 def rows(profile: str | None = None, folder: Path = RESULTS) -> list[Row]:
     """The whole ledger, paper by paper: its claims, then its tables cell by cell with the rows that we add.
 
+    After the papers come the numbers of the one real pair, which belong to no paper's table, named `REAL_PAIR`.
+
     Args:
         profile: whose results stand in it; the active one when None.
         folder: of the results.
     """
     profile = profile or active().name
-    return [row for paper in PAPERS for row in _rows_of(load(paper), profile, folder)]
+    papers = [row for paper in PAPERS for row in _rows_of(load(paper), profile, folder)]
+    return [*papers, *_real_pair(profile, folder)]
 
 
 def printed_tables(paper: Paper) -> list[Table]:
@@ -123,6 +127,13 @@ def _rows_of(paper: Paper, profile: str, folder: Path) -> Iterator[Row]:
         for name, entry in cells.items():
             if entry["place"] == table.place and name not in printed:
                 yield Row(paper.name, name, table.place, "", OWN_ROW, {}, _ours(entry), profile, None, "")
+
+
+def _real_pair(profile: str, folder: Path) -> Iterator[Row]:
+    path = folder / f"{REAL_PAIR}.{profile}.json"
+    for entry in json.loads(path.read_text(encoding="utf-8"))["rows"] if path.is_file() else ():
+        ours = {**entry, "mean": entry["value"], "low": None, "high": None, "values": [entry["value"]]}
+        yield Row(REAL_PAIR, cell_name(entry), entry["place"], "", OWN_ROW, {}, _ours(ours), profile, None, "")
 
 
 def _claim_row(paper: str, claim: Claim, finding: Mapping[str, Any] | None, profile: str) -> Row:
@@ -151,7 +162,7 @@ def text(ledger: Sequence[Row]) -> str:
         claims = [row for row in ledger if row.paper == paper and row.claim]
         cells = [row for row in ledger if row.paper == paper and not row.claim]
         decided = sum(row.verdict is not None for row in claims)
-        lines += ["", f"{paper}: {len(claims)} claims, {decided} with a verdict"]
+        lines += ["", f"{paper}: {len(claims)} claims, {decided} with a verdict" if claims else paper]
         width = max((len(row.id) for row in claims), default=0)
         lines += [f"  {row.id:<{width}}  {row.verdict or row.reason:<18}  {row.claim} ({row.place})" for row in claims]
         for place in dict.fromkeys(row.place for row in cells):
@@ -168,20 +179,29 @@ def _table_lines(place: str, cells: Sequence[Row]) -> Iterator[str]:
     width = max((len(row.id) for row in computed), default=0)
     for row in computed:
         digits = decimals(row.paper, place, row.id.split(" | ")[1])
-        published = f"{row.published[row.id]:.{digits}f}" if row.published else "-"
+        published = as_printed(row) or "-"
         judge = f", by {row.ours['by']}" if row.ours["by"] else ""
         tail = f"tier ({row.ours['tier']}){judge}"
         yield f"    {row.id:<{width}}  printed {published:>7}  here {shown(row.ours, digits)}  {tail}"
 
 
 def decimals(paper: str, place: str, measure: str) -> int:
-    """Digits after the point that a paper prints of a measure in a table: ours are shown with as many."""
+    """Digits after the point of ours: as many as the paper prints in the table, and three where 1 is the most."""
+    if paper == REAL_PAIR:
+        return 2 if measure == "psnr" else 4
     cells = [cell for cell in load(paper).table(place).cells if cell.measure.name == measure]
-    return max(len(cell.printed.partition(".")[2]) for cell in cells)
+    return max([3 if cells[0].measure.unit == "1" else 0, *(len(cell.printed.partition(".")[2]) for cell in cells)])
+
+
+def as_printed(row: Row) -> str:
+    """The digits of a cell's row as they stand in the paper; empty where it prints none."""
+    return load(row.paper).cell(row.id).printed if row.published else ""
 
 
 def shown(ours: Mapping[str, Any], digits: int) -> str:
-    """Mean and 95 % interval of a measured cell, as the command line and the pages show it."""
+    """Mean and 95 % interval of a measured cell, as the command line and the pages show it; one person has none."""
+    if ours["low"] is None:
+        return f"{ours['mean']:.{digits}f}"
     return f"{ours['mean']:.{digits}f} [{ours['low']:.{digits}f}, {ours['high']:.{digits}f}]"
 
 

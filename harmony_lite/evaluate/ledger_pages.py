@@ -5,15 +5,16 @@ They show what `harmony-lite ledger` prints, laid out as the papers' own tables 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from harmony_lite.evaluate.ledger import (
     NOT_COMPUTED,
     PRINTED,
+    REAL_PAIR,
     RESULTS,
     Row,
+    as_printed,
     decimals,
     printed_tables,
     results,
@@ -55,7 +56,8 @@ def pages(front: str, profile: str | None = None, folder: Path = RESULTS) -> dic
     """
     profile = profile or active().name
     everything = rows(profile, folder)
-    parts = (_summary(everything), [f"ledger_{paper}" for paper in PAPERS], _real_pair(profile, folder))
+    pair = [row for row in everything if row.paper == REAL_PAIR]
+    parts = (_summary(everything), [f"ledger_{paper}" for paper in PAPERS], _real_pair(pair, profile))
     for marker, lines in zip(MARKERS, parts, strict=True):
         if front.count(marker) != 1:
             raise ValueError(f"ledger.md: found {front.count(marker)} times {marker}, wanted it once")
@@ -163,10 +165,11 @@ def _measure_table(
 def _cell(row: Row | None, digits: int, computed: bool) -> str:
     if row is None:
         return ""
-    published = f"{row.published[row.id]:.{digits}f}" if row.published else ""
+    published = as_printed(row)
     if not computed:
         return published
-    return f"{published or '–'}<br>{shown(row.ours, digits) if row.ours else ''}"
+    mean, _, interval = shown(row.ours, digits).partition(" ") if row.ours else ("", "", "")
+    return f"{published or '–'}<br>**{mean}** {interval}" if mean else published
 
 
 def _judged_by(cells: Iterator[Row]) -> Iterator[str]:
@@ -193,26 +196,25 @@ def _notebook(place: str) -> str:
     return f"[{file}]({file}.ipynb){f', {section}' if section else ''}"
 
 
-def _real_pair(profile: str, folder: Path) -> Iterator[str]:
+def _real_pair(pair: Sequence[Row], profile: str) -> Iterator[str]:
     """The one real pair, whose numbers belong to no paper's table."""
-    path = folder / f"real_pair.{profile}.json"
-    if not path.is_file():
+    if not pair:
         yield f"*{NOT_COMPUTED}* in the profile {profile}."
         return
-    found = json.loads(path.read_text(encoding="utf-8"))["rows"]
     yield (
         "Tier (iii): one patient with two real protocols, 203 days apart (longitudinal MS database of Lesjak and "
         "others, CC-BY). Each method was given the target protocol's scan, the very one that its result is held "
         "against: an upper figure, and one patient has no interval.\n"
     )
-    names = list(dict.fromkeys(entry["measure"] for entry in found))
-    values = {(entry["row"], entry["measure"]): entry["value"] for entry in found}
-    digits = {"psnr": 2}
-    lines = [
-        [row, *(f"{values[row, name]:.{digits.get(name, 4)}f}" for name in names)]
-        for row in dict.fromkeys(entry["row"] for entry in found)
-    ]
-    yield from _table(["", *names], lines)
+    names = list(dict.fromkeys(_words(row)[1] for row in pair))
+    cells = {
+        (_words(row)[2], _words(row)[1]): shown(row.ours, decimals(REAL_PAIR, row.place, _words(row)[1]))
+        for row in pair
+        if row.ours
+    }
+    heads = [f"{name} (dB)" if name == "psnr" else name for name in names]
+    lines = [[row, *(cells[row, name] for name in names)] for row in dict.fromkeys(row for row, _ in cells)]
+    yield from _table(["", *heads], lines)
 
 
 def _words(row: Row) -> list[str]:

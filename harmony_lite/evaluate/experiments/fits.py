@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,15 +14,19 @@ from torch import Tensor
 from harmony_lite import weights
 from harmony_lite.cohort import Cohort, Needs
 from harmony_lite.cohort_sources import Source
-from harmony_lite.methods import Harmonizer, load_method, method_class
+from harmony_lite.methods import load_method, method_class
 from harmony_lite.methods.bias_correction import without_field
 from harmony_lite.profiles import Profile, active
+from harmony_lite.simulate import LABELS
 from harmony_lite.storage import written_whole
 from harmony_lite.tasks.atlas import AtlasClassifier
+from harmony_lite.tasks.brain_age import AgeFromVolumes, shares_of_brain
+from harmony_lite.tasks.tissue import CLASSES
 
 __all__ = ["SHIPPED_TARGET", "Fit", "Fitted", "largest_tissue", "people"]
 
 SHIPPED_TARGET = "oasis_trio"  # the target whose standards are shipped
+JUDGES = {"atlas": AtlasClassifier, "age": AgeFromVolumes}  # what judges images, fitted to the target's scans
 
 
 def people(scanners: Sequence[str], profile: Profile | None = None) -> tuple[Cohort, Cohort, Cohort]:
@@ -48,7 +51,8 @@ class Fit:
     """One thing to be fitted.
 
     Attributes:
-        name: of a method, or "atlas" for the classifier of `harmony_lite.tasks.atlas`.
+        name: of a method, or of a judge: "atlas" for the classifier of `harmony_lite.tasks.atlas`, "age" for the
+            regression of `harmony_lite.tasks.brain_age` on what that classifier finds.
         variant: of the method; or what the atlas tells apart, "tissues" or "labels".
         scanners: the target first; a method that needs the target only sees no other.
         corrected: every scan after N4 bias correction.
@@ -62,14 +66,20 @@ class Fit:
     @property
     def is_shipped(self) -> bool:
         """Whether the package carries this one, so that nothing is left to fit."""
-        if self.name == "atlas" or self.corrected or not method_class(self.name).is_shipped:
+        if self.name in JUDGES or self.corrected or not method_class(self.name).is_shipped:
             return False
         return self.scanners[0] == SHIPPED_TARGET
+
+    def shipped_hash(self) -> str:
+        """SHA-256 of the shipped weights; empty where there is something to fit."""
+        if not self.is_shipped:
+            return ""
+        return weights.load(method_class(self.name).shipped_weights(self.variant))[1].sha256
 
     @property
     def label(self) -> str:
         """A file's name for it."""
-        seen = self.scanners if self.name != "atlas" and self._sees_all else self.scanners[:1]
+        seen = self.scanners if self.name not in JUDGES and self._sees_all else self.scanners[:1]
         return ".".join([self.name, self.variant, "+".join(seen), *(["n4"] if self.corrected else [])])
 
     @property
@@ -88,20 +98,13 @@ class Fitted:
     def __init__(self, folder: str | Path, profile: Profile | None = None) -> None:
         self.folder = Path(folder)
         self.profile = profile or active()
-        self._known: dict[Fit, Harmonizer | AtlasClassifier] = {}
+        self._known: dict[Fit, Any] = {}
 
-    def __call__(self, fit: Fit) -> Harmonizer | AtlasClassifier:
+    def __call__(self, fit: Fit) -> Any:
         """The fitted thing: shipped, from its file, or fitted now and written."""
         if fit not in self._known:
             self._known[fit] = load_method(fit.name, fit.variant) if fit.is_shipped else self._from_file_or_people(fit)
         return self._known[fit]
-
-    def weights_hash(self, fit: Fit) -> str:
-        """SHA-256 of the shipped weights, or of the parameters fitted here."""
-        if fit.is_shipped:
-            return weights.load(method_class(fit.name).shipped_weights(fit.variant))[1].sha256
-        self(fit)
-        return hashlib.sha256(self._path(fit).read_bytes()).hexdigest()
 
     def reference(self, scanner: str) -> Tensor:
         """(1, 1, D, H, W): the one scan that one-shot methods are given, of the first training person."""
@@ -114,14 +117,15 @@ class Fitted:
     def _path(self, fit: Fit) -> Path:
         return self.folder / f"{fit.label}.safetensors"
 
-    def _from_file_or_people(self, fit: Fit) -> Harmonizer | AtlasClassifier:
-        unfitted = AtlasClassifier() if fit.name == "atlas" else load_method(fit.name, fit.variant, fitted=False)
+    def _from_file_or_people(self, fit: Fit) -> Any:
+        is_judge = fit.name in JUDGES
+        unfitted = JUDGES[fit.name]() if is_judge else load_method(fit.name, fit.variant, fitted=False)
         if not self._path(fit).is_file():
             training = people(fit.scanners, self.profile)[0]
             if fit.corrected:
                 training = self.without_fields(training)
-            if fit.name == "atlas":
-                fitted = _fit_atlas(unfitted, fit, training, self.profile.spacing)
+            if is_judge:
+                fitted = self._fit_judge(unfitted, fit, training)
             else:
                 fitted = unfitted.fit(training.view(unfitted.needs))
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -129,11 +133,14 @@ class Fitted:
                 part.write_bytes(safetensors.torch.save(fitted.state()))
         return unfitted.load_state(safetensors.torch.load(self._path(fit).read_bytes()))
 
-
-def _fit_atlas(classifier: AtlasClassifier, fit: Fit, training: Cohort, spacing: float) -> AtlasClassifier:
-    truth = largest_tissue(training) if fit.variant == "tissues" else training.labels
-    scans = training.scans(training.scanners[0])
-    return classifier.fit(scans, training.mask, truth, spacing=spacing)
+    def _fit_judge(self, judge: Any, fit: Fit, training: Cohort) -> Any:
+        scans, mask = training.scans(training.scanners[0]), training.mask
+        if fit.name == "atlas":
+            truth = largest_tissue(training) if fit.variant == "tissues" else training.labels
+            return judge.fit(scans, mask, truth, spacing=self.profile.spacing)
+        atlas = self(replace(fit, name="atlas"))
+        kinds = len(LABELS) - 1 if fit.variant == "labels" else len(CLASSES)
+        return judge.fit(shares_of_brain(atlas.segment(scans, mask), kinds), training.ages)
 
 
 @dataclass(frozen=True)

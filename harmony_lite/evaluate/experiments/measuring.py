@@ -13,10 +13,12 @@ from harmony_lite.evaluate import metrics
 from harmony_lite.evaluate.experiments.fits import Fit, Fitted, largest_tissue
 from harmony_lite.evaluate.report import percentile_matched
 from harmony_lite.methods import method_class
+from harmony_lite.simulate import LABELS
+from harmony_lite.tasks.brain_age import shares_of_brain
 
 __all__ = [
-    "MAPS", "RESCAN", "SCANNERS", "Compared", "Entry", "Measurement", "averages", "beside", "fits_of", "images_of",
-    "rescanned", "tissue_overlap",
+    "MAPS", "RESCAN", "SCANNERS", "Compared", "Entry", "Measurement", "age_error", "averages", "beside", "fits_of",
+    "images_of", "rescanned", "tissue_overlap",
 ]  # fmt: skip
 
 MAPS, SCANNERS = "i", "ii"  # data tiers
@@ -131,6 +133,13 @@ def tissue_overlap(person: Cohort, image: Tensor, fitted: Fitted, target: str) -
         "iou": float(metrics.iou(found, truth, labels=[3]).mean()),
     }
     return values, atlas.classifier
+
+
+def age_error(person: Cohort, image: Tensor, fitted: Fitted, target: str) -> tuple[float, str]:
+    """Years between a person's age and the one told from the volumes that the target's atlas finds; and by what."""
+    atlas, age = (fitted(Fit(name, "labels", (target,))) for name in ("atlas", "age"))
+    told = age.predict(shares_of_brain(atlas.segment(image, person.mask), len(LABELS) - 1))
+    return float(metrics.mae(told, person.ages.double())), f"{age.name}, found by an {atlas.classifier}"
 
 
 def averages(

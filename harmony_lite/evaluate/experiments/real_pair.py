@@ -10,13 +10,12 @@ from collections.abc import Iterator
 
 from harmony_lite.cohort import Cohort
 from harmony_lite.evaluate.experiments.measuring import Measurement, beside
-from harmony_lite.evaluate.report import MEASURES, measured, percentile_matched
+from harmony_lite.evaluate.report import MEASURES, measured
 from harmony_lite.methods import load_method
 from harmony_lite.methods.base import Harmonizer
 
-__all__ = ["NAME", "TARGET", "measure"]
+__all__ = ["TARGET", "measure"]
 
-NAME = "real_pair"
 TARGET, SOURCE = "study1", "study2"
 PLACE, TIER = "real pair", "iii"
 ENTRIES = beside("percentile", "affine-match", "histogram-matching", "nyul", "white-stripe", "n4", "ssimh")
@@ -30,7 +29,6 @@ def measure(pair: Cohort) -> Iterator[Measurement]:
     """
     target, source, mask, own_mask = pair.scans(TARGET), pair.scans(SOURCE), pair.mask, pair.masks(SOURCE)
     images = [("source", "", "", source)]
-    images.append(("percentiles matched", "", "", percentile_matched(source, own_mask, target, mask)))
     for entry in ENTRIES:
         method: Harmonizer = load_method(entry.method, entry.variant, fitted=False)
         method.fit(pair.view(method.needs))
