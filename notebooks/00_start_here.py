@@ -187,7 +187,7 @@ show(
 # | notebooks | what | state |
 # |---|---|---|
 # | 00, 01, 02 | start; what a scanner does; how to measure | here |
-# | 03 | classical methods and the ledger of five papers | the methods and the claims are there; the notebook comes next |
+# | 03 | classical methods, the bar for every other; where the ledger of five papers is | here |
 # | 10-12 | BlindHarmony: flow prior, optimisation, tables | to come |
 # | 20- | Harmonizing Flows: a flow guides a harmonizer | to come |
 # | 30- | BlindHarmonyDiff: from edges to an image in 3D | to come |
