@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict
 from datetime import date
+from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -48,18 +49,22 @@ COMMAND = "make ledger"
 REAL_DATA = Path(os.environ.get("HARMONY_REAL_DATA") or PACKAGE.parents[1] / "shared" / "data")
 REAL_PATIENT = "open_ms_patient01"
 DIGITS = 6  # significant ones of a stored value
+LIBRARIES = ("torch", "numpy", "scipy", "scikit-image", "SimpleITK", "dipy", "intensity-normalization")
+
+
+_FOLDERS: dict[str | None, Path] = {}  # found once a run: what is edited meanwhile is not what is running
 
 
 def code_hash(paper: str | None = None) -> str:
-    """Hash of what a measured value depends on: code, shipped weights, profile, and one paper's experiment."""
-    digest = hashlib.sha256(repr(active()).encode())
+    """Hash of what a value depends on: code, libraries, shipped weights, profile, one paper's experiment."""
+    digest = hashlib.sha256(repr([active(), *((name, version(name)) for name in LIBRARIES)]).encode())
     rooms = ("simulate", "images", "methods", "tasks", "shipped")
     files = [path for room in rooms for path in (PACKAGE / room).rglob("*") if path.suffix in (".py", ".safetensors")]
-    files += [PACKAGE / "cohort.py", PACKAGE / "cohort_sources.py"]
-    files += [PACKAGE / "evaluate" / f"{name}.py" for name in ("metrics", "report")]
+    files += [PACKAGE / f"{name}.py" for name in ("cohort", "cohort_sources", "weights")]
+    files += [PACKAGE / "evaluate" / f"{name}.py" for name in ("arguments", "metrics", "published", "report")]
     files += [PACKAGE / "evaluate" / "experiments" / f"{name}.py" for name in ("fits", "measuring")]
     if paper is not None:
-        files.append(PACKAGE / "evaluate" / "experiments" / f"{paper}.py")
+        files += [PACKAGE / "evaluate" / "experiments" / f"{paper}.py", PACKAGE / "papers" / f"{paper}.toml"]
     for path in sorted(files):
         digest.update(path.relative_to(PACKAGE).as_posix().encode() + path.read_bytes())
     return digest.hexdigest()[:16]
@@ -67,7 +72,9 @@ def code_hash(paper: str | None = None) -> str:
 
 def work_folder(paper: str | None = None) -> Path:
     """Where unfinished work is kept, one folder for each state of the code: a paper's people, or what was fitted."""
-    return cache_folder() / "ledger" / active().name / f"{paper or 'fitted'}-{code_hash(paper)}"
+    if paper not in _FOLDERS:
+        _FOLDERS[paper] = cache_folder() / "ledger" / active().name / f"{paper or 'fitted'}-{code_hash(paper)}"
+    return _FOLDERS[paper]
 
 
 # ------------------------------------------------------------------------------------------- one step, in any process
@@ -76,9 +83,8 @@ def work_folder(paper: str | None = None) -> Path:
 def simulate_person(paper: str, position: int) -> None:
     """Simulate one of the people on a paper's scanners, so that later steps find the scans in the cache."""
     scanners = experiments.EXPERIMENTS[paper].PEOPLE_ON
-    groups = experiments.people(scanners)
-    everybody = [group.subset([i]) for group in (groups[0], groups[2]) for i in range(len(group))]
-    person = everybody[position]
+    training, _, test = experiments.people(scanners)
+    person = [group.subset([i]) for group in (test, training) for i in range(len(group))][position]
     for scanner in person.scanners:
         person.scans(scanner)
     fitted = experiments.Fitted(work_folder())
@@ -100,6 +106,7 @@ def measure_person(paper: str, position: int) -> None:
     found = experiments.measure(paper, person, experiments.Fitted(work_folder()))
     content = {
         "person": person.subjects[0],
+        "made": here(),
         "minutes": (time.perf_counter() - start) / 60,
         "found": [asdict(one) for one in found],
     }
@@ -121,8 +128,9 @@ def steps(papers: Sequence[str]) -> Iterator[tuple[str, list[tuple[Callable, str
     profile = active()
     unfinished = {paper: [i for i in range(profile.test_subjects) if not kept(paper, i).is_file()] for paper in papers}
     papers = [paper for paper in papers if unfinished[paper]]
-    both = profile.train_subjects + profile.test_subjects
-    yield "people", [(simulate_person, paper, i) for paper in papers for i in range(both)]
+    fitting = {paper for paper in papers if any(not one.is_shipped for one in experiments.fits(paper))}
+    people = {paper: profile.test_subjects + profile.train_subjects * (paper in fitting) for paper in papers}
+    yield "people", [(simulate_person, paper, i) for paper in papers for i in range(people[paper])]
     needed: dict[Any, tuple[Callable, str, int]] = {}  # two papers may need the same fit
     for paper in papers:
         for i, one in enumerate(experiments.fits(paper)):
@@ -139,18 +147,24 @@ def run(papers: Sequence[str], jobs: int) -> None:
         if not round_:
             continue
         context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(jobs, mp_context=context, initializer=start_worker) as pool:
+        folders = {paper: work_folder(paper) for paper in (None, *PAPERS)}
+        with ProcessPoolExecutor(jobs, mp_context=context, initializer=start_worker, initargs=(folders,)) as pool:
             waiting = [pool.submit(*step) for step in round_]
             try:
                 for done in tqdm(as_completed(waiting), total=len(waiting), desc=name, unit="step"):
                     done.result()
             except BaseException:
+                tqdm.write("stopping: the steps in hand are finished first", file=sys.stderr)
                 pool.shutdown(wait=True, cancel_futures=True)  # the steps in hand are finished, no other is begun
                 raise
 
 
-def start_worker() -> None:
-    """A process of the pool uses one thread, since there are as many as cores; the parent is interrupted, not it."""
+def start_worker(folders: dict[str | None, Path]) -> None:
+    """A process of the pool uses one thread, since there are as many as cores; the parent is interrupted, not it.
+
+    It keeps its work where the parent does, even if a file has changed since.
+    """
+    _FOLDERS.update(folders)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
     os.environ["TQDM_DISABLE"] = "1"
@@ -168,27 +182,34 @@ def assembled(paper: str) -> dict[str, Any]:
     return {
         "paper": paper,
         "profile": profile.name,
-        "made": made([person["person"] for person in people], sum(person["minutes"] for person in people)),
+        "made": made(
+            [person["person"] for person in people],
+            sum(person["minutes"] for person in people),
+            {name: ", ".join(sorted({person["made"][name] for person in people})) for name in people[0]["made"]},
+        ),
         "rows": rows,
         "claims": verdicts(paper, rows),
     }
 
 
-def made(people: list[str], minutes: float) -> dict[str, Any]:
-    """Where results come from."""
+def made(people: list[str], minutes: float, where: dict[str, str]) -> dict[str, Any]:
+    """Where results come from; `where` holds commit, hardware and date of measuring."""
     profile = active()
     return {
         "command": COMMAND,
-        "commit": current_commit(),
-        "hardware": current_hardware(),
-        "date": date.today().isoformat(),
-        "minutes": round(minutes, 1),
+        **where,
+        "minutes of measuring": round(minutes, 1),
         "seed": profile.seed,
         "spacing mm": profile.spacing,
         "slices": profile.slices,
         "training people": profile.train_subjects,
         "people": people,
     }
+
+
+def here() -> dict[str, str]:
+    """Commit, hardware and date of what runs now."""
+    return {"commit": current_commit(), "hardware": current_hardware(), "date": date.today().isoformat()}
 
 
 def _row(group: tuple[dict, ...], hashes: dict[tuple[str, str], str]) -> dict[str, Any]:
@@ -242,7 +263,7 @@ def measure_real_pair() -> Path | None:
     content = {
         "name": ledger.REAL_PAIR,
         "profile": active().name,
-        "made": made([REAL_PATIENT], (time.perf_counter() - start) / 60),
+        "made": made([REAL_PATIENT], (time.perf_counter() - start) / 60, here()),
         "rows": [{**asdict(row), "value": float(f"{row.value:.{DIGITS}g}")} for row in rows],
     }
     return write(ledger.REAL_PAIR, content)
@@ -254,7 +275,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("papers", nargs="*", help=f"of {', '.join(PAPERS)}; all of them when absent")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: one a core)")
     given = parser.parse_args(arguments)
-    papers = [load(paper).name for paper in given.papers] or list(PAPERS)
+    try:
+        papers = [load(paper).name for paper in given.papers] or list(PAPERS)
+    except ValueError as error:
+        parser.error(str(error))
     try:
         with terminated_as_interrupted():
             run(papers, max(1, given.jobs))

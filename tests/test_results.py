@@ -30,7 +30,7 @@ def test_where_results_come_from_is_on_record(results):
     assert made["command"] == "make ledger" and made["seed"] == QUICK.seed
     assert len(made["people"]) == len(set(made["people"])) >= 16
     assert len(made["commit"]) == 40 and set(made["commit"]) <= set("0123456789abcdef")  # no changed files
-    assert made["date"] and "torch" in made["hardware"] and made["minutes"] > 0
+    assert made["date"] and "torch" in made["hardware"] and made["minutes of measuring"] > 0
 
 
 def test_no_person_was_trained_on(results):

@@ -111,8 +111,8 @@ def _provenance(made: dict | None, profile: str) -> str:
     return (
         f"Computed by `{made['command']}` in the profile {profile}: {len(made['people'])} held-out people of seed "
         f"{made['seed']}, {made['spacing mm']:g} mm voxels, methods fitted to {made['training people']} other people; "
-        f"{made['date']}, {made['minutes']:.0f} processor minutes on {made['hardware']}, commit "
-        f"`{made['commit'][:12]}`."
+        f"{made['date']}, {made['minutes of measuring']:.0f} processor minutes of measuring on {made['hardware']}, "
+        f"commit `{made['commit'][:12]}`."
     )
 
 

@@ -34,7 +34,7 @@ def measure(paper: str, person: Cohort, fitted: Fitted) -> list[Measurement]:
 
     Args:
         paper: of `EXPERIMENTS`.
-        person: a cohort of one held-out person (`people(paper, profile)` gives them).
+        person: a cohort of one held-out person on the scanners that the experiment names `PEOPLE_ON`.
         fitted: methods and classifiers after their fit to training people.
 
     Raises:

@@ -2,8 +2,10 @@
 
 The paper prints no classical row; histogram matching and straight lines to the one reference are the rows that a reader
 needs. Distances of histograms are taken inside the brain, each image scaled by its own 1st and 99th percentiles and
-the harmonized one by the reference's (so percentile scaling alone is 0 and 100 by construction, and is no row);
-volumes are those of DIPY's tissue classifier.
+the harmonized one by the reference's (so percentile scaling alone is 0 and 100 by construction, and is no row); the
+paper takes whole heads after N4 and scales by minimum and maximum. Volumes are those of DIPY's tissue classifier, where
+the paper takes FreeSurfer's; its classes shift with an offset, so the harmonized scan is first brought back to the
+input's percentiles, and a straight line changes no volume.
 """
 
 from __future__ import annotations
@@ -15,8 +17,9 @@ from torch import Tensor
 from harmony_lite.cohort import Cohort
 from harmony_lite.evaluate import metrics
 from harmony_lite.evaluate.experiments.fits import Fitted
-from harmony_lite.evaluate.experiments.measuring import SCANNERS, Measurement, averages, beside
+from harmony_lite.evaluate.experiments.measuring import SCANNERS, STRAIGHT_LINES, Measurement, averages, beside
 from harmony_lite.evaluate.published import load
+from harmony_lite.evaluate.report import percentile_matched
 from harmony_lite.images.normalize import foreground, percentiles
 from harmony_lite.methods import load_method
 from harmony_lite.tasks.tissue import Tissues, segment_tissues
@@ -56,7 +59,10 @@ def _pairs(person: Cohort, fitted: Fitted) -> Iterator[Measurement]:
             )
             yield Measurement("Table 2", "nWD(i,p)", *kind, "", float(moved))
             yield Measurement("Table 2", "nWD(t,p)", *kind, "", float(left))
-            after = _tissues(image.clamp_min(0), person, fitted)
+            if entry.method in STRAIGHT_LINES:
+                continue
+            back = percentile_matched(image, person.mask, scans[source], person.mask) * person.mask
+            after = _tissues(back.clamp_min(0), person, fitted)
             change = metrics.ravd(after.labels, tissues[source].labels, labels=[2, 3])[0]
             for name, value in zip(("rAVD(GM)", "rAVD(WM)"), change.tolist(), strict=True):
                 yield Measurement("Table 2", name, *kind, after.classifier, value)

@@ -1,9 +1,9 @@
 """Harmonizing Flows' tables (Beizaee et al., 2023) without its own method: four sites in turn train the segmentation.
 
 Setting A trains on the first site and harmonizes the other three to it, and so on. Tables 1 and 4 (after N4): Dice and
-modified Hausdorff distance, averaged over fourteen labels and the three other sites. The paper judges by a 3D U-Net;
-here the atlas of `harmony_lite.tasks.atlas` is trained on the same scans, which suffers from another site's contrast
-too, but knows the template and has less to lose.
+modified Hausdorff distance, averaged over fourteen labels and the three other sites. The paper judges by a segmentation
+network of coronal slices; here the atlas of `harmony_lite.tasks.atlas` is trained on the same scans, which suffers from
+another site's contrast too, but knows the template and has less to lose.
 """
 
 from __future__ import annotations

@@ -11,18 +11,19 @@ from torch import Tensor
 from harmony_lite.cohort import Cohort
 from harmony_lite.evaluate import metrics
 from harmony_lite.evaluate.experiments.fits import Fit, Fitted, largest_tissue
-from harmony_lite.evaluate.report import percentile_matched
 from harmony_lite.methods import method_class
 from harmony_lite.simulate import LABELS
 from harmony_lite.tasks.brain_age import shares_of_brain
 
 __all__ = [
-    "MAPS", "RESCAN", "SCANNERS", "Compared", "Entry", "Measurement", "age_error", "averages", "beside", "fits_of",
-    "images_of", "rescanned", "tissue_overlap",
+    "MAPS", "RESCAN", "SCANNERS", "STRAIGHT_LINES", "Compared", "Entry", "Measurement", "age_error", "averages",
+    "beside", "fits_of", "images_of", "rescanned", "scaled_by_itself", "tissue_overlap",
 ]  # fmt: skip
 
 MAPS, SCANNERS = "i", "ii"  # data tiers
 RESCAN = "rescan"
+# methods whose result is a straight line of the scan: a classifier that scales every scan by itself sees no difference
+STRAIGHT_LINES = ("affine-match", "percentile", "white-stripe")
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ def fits_of(entries: Iterable[Entry], scanners: Sequence[str], *, corrected: boo
 def images_of(
     person: Cohort, scanner: str, entries: Iterable[Entry], fitted: Fitted, scanners: Sequence[str], untouched: str
 ) -> Iterator[Compared]:
-    """One person's scan on a source scanner, as it is and after each method.
+    """One person's scan on a source scanner, scaled by itself alone and after each method.
 
     Args:
         person: one person.
@@ -102,22 +103,28 @@ def images_of(
         entries: rows with methods.
         fitted: where the methods come from.
         scanners: of the fits, the target first.
-        untouched: the paper's name for the source's row. Its two percentiles are matched to the target scan's own, as
-            the papers scale every scan by itself before they compare.
+        untouched: the paper's name for the source's row.
     """
-    target, mask = person.scans(person.scanners[0]), person.mask
     source, own_mask = person.scans(scanner), person.masks(scanner)
-    yield Compared(untouched, percentile_matched(source, own_mask, target, mask))
+    yield Compared(untouched, scaled_by_itself(source, own_mask, fitted, scanners))
     for entry in entries:
         method = fitted(entry.fit(scanners))
         yield Compared(entry.row, method.harmonize(source, scanner=scanner, mask=own_mask), entry.method, entry.variant)
 
 
-def rescanned(person: Cohort) -> Compared:
-    """The same person again on the target scanner: the floor of every table of scanners."""
-    target = person.scanners[0]
-    again = person.scans(target, repeat=1)
-    return Compared(RESCAN, percentile_matched(again, person.mask, person.scans(target), person.mask))
+def scaled_by_itself(scan: Tensor, mask: Tensor, fitted: Fitted, scanners: Sequence[str]) -> Tensor:
+    """A scan (1, 1, D, H, W) with its own 1st and 99th percentiles brought to those of the target's training people.
+
+    The papers scale every scan by itself before anything else, the target's too: the gain of a session, which no
+    method could know, then stands in no row.
+    """
+    return fitted(Fit("percentile", "volume", tuple(scanners))).harmonize(scan, mask=mask)
+
+
+def rescanned(person: Cohort, fitted: Fitted, scanners: Sequence[str]) -> Compared:
+    """The same person again on the target scanner: the floor of PSNR and SSIM in every table of scanners."""
+    again = person.scans(person.scanners[0], repeat=1)
+    return Compared(RESCAN, scaled_by_itself(again, person.mask, fitted, scanners))
 
 
 def tissue_overlap(person: Cohort, image: Tensor, fitted: Fitted, target: str) -> tuple[dict[str, float], str]:
