@@ -214,8 +214,10 @@ def evaluate(arguments: argparse.Namespace) -> int:
 def ledger(arguments: argparse.Namespace) -> int:
     """`harmony-lite ledger`: claims with their verdicts, and the cells of the tables that were computed here."""
     from harmony_lite.evaluate.ledger import as_json, rows, text
+    from harmony_lite.evaluate.published import load
 
-    found = rows()
+    wanted = {load(paper).name for paper in arguments.papers}
+    found = [row for row in rows() if not wanted or row.paper in wanted]
     print(as_json(found) if arguments.json else text(found))
     return 0
 
@@ -294,6 +296,7 @@ def _parser() -> argparse.ArgumentParser:
     _harmonize_arguments(add("harmonize", harmonize, HARMONIZE, HARMONIZE_EXAMPLES))
     _evaluate_arguments(add("evaluate", evaluate, EVALUATE, EVALUATE_EXAMPLES))
     claims = add("ledger", ledger, "Print what five papers claim and print, and what comes out here.")
+    claims.add_argument("papers", nargs="*", metavar="PAPER", help="short names of papers (default: all five)")
     claims.add_argument("--json", action="store_true", help="as JSON: a list of rows")
     return parser
 

@@ -90,11 +90,23 @@ def test_the_pages_show_what_the_command_line_prints(capsys):
         if row.claim:
             assert f"| {row.claim} | {row.place} | " in page and row.claim in printed
             assert f"| {row.place} | {row.verdict or f'*{row.reason}*'} |" in page
+            if row.ours:
+                numbers = ledger.finding_shown(row.ours)
+                assert numbers in printed and numbers.replace(" | ", " · ") in page
         elif row.ours:
             numbers = ledger.shown(row.ours, ledger.decimals(row.paper, row.place, row.id.split(" | ")[1]))
             assert numbers in page and re.search(f"{re.escape(row.id)} +printed .* here {re.escape(numbers)}", printed)
             compared += 1
     assert compared > 500
+
+
+def test_the_command_line_prints_one_paper_and_refuses_another(capsys):
+    assert cli.main(["ledger", "mispel"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith("mispel: ") and "blindharmony" not in shown
+    assert "MISPEL: printed GE-Philips 0.84" in shown  # what is not computed is printed too
+    assert cli.main(["ledger", "dreams"]) == 2
+    assert "found 'dreams', wanted one of" in capsys.readouterr().err
 
 
 def test_pages_of_an_empty_ledger_say_so(tmp_path):

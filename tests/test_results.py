@@ -6,14 +6,18 @@ from dataclasses import asdict
 
 import pytest
 import torch
+from scipy.stats import wasserstein_distance
 
 from harmony_lite import weights
-from harmony_lite.evaluate import experiments, ledger
-from harmony_lite.evaluate.experiments import blindharmony
+from harmony_lite.evaluate import experiments, ledger, metrics
+from harmony_lite.evaluate.experiments import blindharmony, mispel
+from harmony_lite.evaluate.experiments.measuring import images_of, scaled_by_itself
 from harmony_lite.evaluate.published import PAPERS, load
+from harmony_lite.evaluate.report import measured
 from harmony_lite.evaluate.statistics import bootstrap_interval
 from harmony_lite.evaluate.verdicts import judge
-from harmony_lite.methods import method_class
+from harmony_lite.images.normalize import divide_by_mean
+from harmony_lite.methods import load_method, method_class
 from harmony_lite.profiles import QUICK
 
 CLASSICAL = {"histogram-matching", "ssimh", "combat", "white-stripe", "ravel"}
@@ -87,10 +91,48 @@ def test_a_person_measured_now_is_the_person_in_the_ledger():
     stored = {ledger.cell_name(row): row["values"][0] for row in ledger.results("blindharmony", "quick")["rows"]}
     person = experiments.people(["oasis_trio", "oasis_vision"], QUICK)[2].subset([0])
     found = list(blindharmony.on_maps(person, experiments.Fitted("unused", QUICK)))
-    assert len(found) == 10 * (3 * 2 + 1)
+    assert len(found) == 9 * (3 * 2 + 1)
     for one in found:
         name = " | ".join((one.place, one.measure, one.row, one.condition))
         assert one.value == pytest.approx(stored[name], rel=1e-4), name
+
+
+def test_scanners_measured_now_are_those_in_the_ledger():
+    """The first test person on BlindHarmony's Domain 2 and 3 by shipped methods, PSNR in slices."""
+    stored = {ledger.cell_name(row): row["values"][0] for row in ledger.results("blindharmony", "quick")["rows"]}
+    scanners = ("oasis_trio", "oasis_vision", "oasis_biograph")
+    person, fitted = experiments.people(scanners, QUICK)[2].subset([0]), experiments.Fitted("unused", QUICK)
+    entries = [one for one in blindharmony.ON_SCANNERS if one.fit(scanners).is_shipped and one.method != "n4"]
+    target = scaled_by_itself(person.scans("oasis_trio"), person.mask, fitted, scanners)
+    for condition, scanner in (("Domain 2", "oasis_vision"), ("Domain 3", "oasis_biograph")):
+        for one in images_of(person, scanner, entries, fitted, scanners, "Source"):
+            found = measured(one.image, target, person.mask, ["psnr"], slices=QUICK.slices)["psnr"]
+            assert found == pytest.approx(stored[f"Table 2 | psnr | {one.row} | {condition}"], rel=1e-4), one.row
+
+
+def test_a_pair_of_scanners_measured_now_is_that_in_the_ledger(tmp_path):
+    """MISPEL's RAW, which is N4 and a division, and HAIL's distances after histogram matching."""
+    stored = {ledger.cell_name(row): row["values"][0] for row in ledger.results("mispel", "quick")["rows"]}
+    fitted = experiments.Fitted(tmp_path, QUICK)
+    person = fitted.without_fields(experiments.people(mispel.PEOPLE_ON[2:], QUICK)[2].subset([0]))
+    scans = [divide_by_mean(person.scans(scanner)) * person.mask for scanner in mispel.PEOPLE_ON[2:]]
+    inside = torch.cat([scan[person.mask] for scan in scans])
+    found = metrics.ssim(*scans, person.mask, data_range=float(inside.max() - inside.min()))
+    assert float(found) == pytest.approx(stored["Table 2 | ssim | RAW | Prisma-Trio"], rel=1e-4)
+    stored = {ledger.cell_name(row): row["values"][0] for row in ledger.results("hail", "quick")["rows"]}
+    person = experiments.people(["hail_a", "hail_c"], QUICK)[2].subset([0])
+    source, reference = person.scans("hail_a"), fitted.reference("hail_c")
+    image = load_method("histogram-matching", fitted=False).harmonize(source, reference=reference, mask=person.mask)
+
+    def unit(scan, mask, low_high=None):
+        low, high = low_high or torch.quantile(scan[mask], torch.tensor([0.01, 0.99])).tolist()
+        return (scan[mask].double() - low) / (high - low)
+
+    brain = reference > 0
+    ends = tuple(torch.quantile(reference[brain], torch.tensor([0.01, 0.99])).tolist())
+    before, after, wanted = unit(source, person.mask), unit(image, person.mask, ends), unit(reference, brain, ends)
+    moved = 100 * wasserstein_distance(before, after) / wasserstein_distance(before, wanted)
+    assert moved == pytest.approx(stored["Table 2 | nWD(i,p) | histogram-matching (volume) | A to C"], rel=5e-3)
 
 
 def test_histogram_matching_is_the_same_whatever_the_map():

@@ -20,7 +20,7 @@ from harmony_lite.profiles import active
 
 __all__ = [
     "NOT_COMPUTED", "OWN_ROW", "PRINTED", "REAL_PAIR", "RESULTS", "Row", "as_json", "as_printed", "cell_name",
-    "decimals", "printed_tables", "results", "rows", "shown", "text",
+    "decimals", "finding_shown", "printed_tables", "results", "rows", "shown", "text",
 ]  # fmt: skip
 
 RESULTS = FOLDER / "results"
@@ -40,7 +40,8 @@ class Row:
         id: of the claim, or the cell's four words "Table 1 | psnr | HM | Exp"; unique in its paper.
         place: where the paper makes the claim or prints the table.
         claim: a sentence in our words; empty for a cell.
-        rule: "better than", "no worse than", "within" or "monotone in" of a claim, else `PRINTED` or `OWN_ROW`.
+        rule: "better than", "no worse than", "within" or "monotone in" of a claim (over its cells, their mean or a
+            count of them, as the paper's file says), else `PRINTED` or `OWN_ROW`.
         published: printed numbers by the names of their cells.
         ours: what was measured here, or None: mean over people with its 95 % interval, and how.
         profile: how big the run was.
@@ -58,6 +59,11 @@ class Row:
     profile: str
     verdict: str | None
     reason: str
+
+    @property
+    def words(self) -> list[str]:
+        """A cell's four words: table, measure, row, condition."""
+        return self.id.split(" | ")
 
 
 def cell_name(entry: Mapping[str, Any]) -> str:
@@ -164,25 +170,35 @@ def text(ledger: Sequence[Row]) -> str:
         decided = sum(row.verdict is not None for row in claims)
         lines += ["", f"{paper}: {len(claims)} claims, {decided} with a verdict" if claims else paper]
         width = max((len(row.id) for row in claims), default=0)
-        lines += [f"  {row.id:<{width}}  {row.verdict or row.reason:<18}  {row.claim} ({row.place})" for row in claims]
+        for row in claims:
+            lines.append(f"  {row.id:<{width}}  {row.verdict or row.reason:<18}  {row.claim} ({row.place})")
+            if row.ours is not None:
+                lines.append(f"  {'':<{width}}  {finding_shown(row.ours)}")
         for place in dict.fromkeys(row.place for row in cells):
             lines += _table_lines(place, [row for row in cells if row.place == place])
     return "\n".join(lines[1:])
 
 
 def _table_lines(place: str, cells: Sequence[Row]) -> Iterator[str]:
-    """A table's head, and its cells that have a number of ours: printed, mean, interval."""
+    """A table's head, its cells that have a number of ours (printed, mean, interval), and in short the others."""
     printed = [row for row in cells if row.rule == PRINTED]
     computed = [row for row in cells if row.ours is not None]
     done = sum(row.ours is not None for row in printed)
     yield f"  {place}: {len(printed)} cells printed, {done} computed, {len(computed) - done} of our own"
     width = max((len(row.id) for row in computed), default=0)
     for row in computed:
-        digits = decimals(row.paper, place, row.id.split(" | ")[1])
+        digits = decimals(row.paper, place, row.words[1])
         published = as_printed(row) or "-"
         judge = f", by {row.ours['by']}" if row.ours["by"] else ""
         tail = f"tier ({row.ours['tier']}){judge}"
         yield f"    {row.id:<{width}}  printed {published:>7}  here {shown(row.ours, digits)}  {tail}"
+    open_rows: dict[str, list[Row]] = {}
+    for row in printed:
+        if row.ours is None:
+            open_rows.setdefault(" | ".join(row.words[:3]), []).append(row)
+    for name, group in open_rows.items():
+        cells_of_row = ", ".join(f"{row.words[3]} {as_printed(row)}" for row in group)
+        yield f"    {name}: printed {cells_of_row}; {group[0].reason}"
 
 
 def decimals(paper: str, place: str, measure: str) -> int:
@@ -196,6 +212,14 @@ def decimals(paper: str, place: str, measure: str) -> int:
 def as_printed(row: Row) -> str:
     """The digits of a cell's row as they stand in the paper; empty where it prints none."""
     return load(row.paper).cell(row.id).printed if row.published else ""
+
+
+def finding_shown(ours: Mapping[str, Any]) -> str:
+    """What a verdict rests on: the gain in the claimed direction with its interval, and how many comparisons hold."""
+    numbers = f"gain {ours['mean']:.3g} [{ours['low']:.3g}, {ours['high']:.3g}], {ours['people']} people"
+    if ours["comparisons"] == 1:
+        return numbers
+    return f"{ours['held']} of {ours['comparisons']} comparisons hold; the weakest: {ours['weakest']}, {numbers}"
 
 
 def shown(ours: Mapping[str, Any], digits: int) -> str:

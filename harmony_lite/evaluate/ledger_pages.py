@@ -5,9 +5,11 @@ They show what `harmony-lite ledger` prints, laid out as the papers' own tables 
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from harmony_lite.evaluate.experiments import EXPERIMENTS
 from harmony_lite.evaluate.ledger import (
     NOT_COMPUTED,
     PRINTED,
@@ -16,6 +18,7 @@ from harmony_lite.evaluate.ledger import (
     Row,
     as_printed,
     decimals,
+    finding_shown,
     printed_tables,
     results,
     rows,
@@ -71,7 +74,7 @@ def pages(front: str, profile: str | None = None, folder: Path = RESULTS) -> dic
 
 def _summary(everything: Sequence[Row]) -> Iterator[str]:
     yield from _table(
-        ["Paper", "claims", "with a verdict", "cells printed", "computed", "cells of our own"],
+        ["Paper", "claims", "with a verdict", "cells printed", "of them computed", "cells beside them"],
         [_counts(paper, [row for row in everything if row.paper == paper]) for paper in PAPERS],
     )
 
@@ -96,13 +99,22 @@ def _page(paper: Paper, own: Sequence[Row], profile: str, folder: Path) -> Itera
     yield f"# Ledger: {NAMES[paper.name]}\n"
     yield f"{', '.join(paper.authors)}: *{paper.title}*. {paper.venue}{link}.\n"
     yield _provenance(results(paper.name, profile, folder).get("made"), profile) + "\n"
-    yield "## Claims\n"
-    yield from _table(["Claim", "Where", "Verdict", "Numbers"], [_claim(row) for row in own if row.claim])
+    yield f"**How it was measured here.** {_method_of(paper.name)}\n"
+    decided = sum(row.verdict is not None for row in own if row.claim)
+    yield f"{decided} of {len(paper.claims)} claims have a verdict; they stand after the tables.\n"
     for table in printed_tables(paper):
         cells = [row for row in own if not row.claim and row.place == table.place]
         yield from _printed_table(paper, table, cells)
+    yield "\n## Claims\n"
+    yield from _claims(own)
     yield "\n## Everything that the paper numbers\n"
     yield from _table(["Item", "What it is", "Where it is computed"], [_item(item) for item in paper.items])
+
+
+def _method_of(paper: str) -> str:
+    """What the experiment's own module says of it, after its first line, as one paragraph."""
+    text = inspect.cleandoc(EXPERIMENTS[paper].__doc__ or "")
+    return " ".join(text.split("\n\n", 1)[1].split())
 
 
 def _provenance(made: dict | None, profile: str) -> str:
@@ -117,13 +129,15 @@ def _provenance(made: dict | None, profile: str) -> str:
 
 
 def _claim(row: Row) -> list[str]:
-    if row.ours is None:
-        return [row.claim, row.place, f"*{row.reason}*", ""]
-    ours = row.ours
-    numbers = f"{ours['mean']:.3g} [{ours['low']:.3g}, {ours['high']:.3g}]"
-    if ours["comparisons"] > 1:
-        numbers += f"; {ours['held']} of {ours['comparisons']} hold; weakest: {ours['weakest'].replace('|', '·')}"
-    return [row.claim, row.place, f"**{row.verdict}**", numbers]
+    verdict = f"**{row.verdict}**" if row.verdict else f"*{row.reason}*"
+    numbers = finding_shown(row.ours).replace(" | ", " · ") if row.ours else ""
+    return [row.claim, row.place, verdict, numbers]
+
+
+def _claims(own: Sequence[Row]) -> Iterator[str]:
+    """Claims with a verdict first."""
+    claims = sorted((row for row in own if row.claim), key=lambda row: row.verdict is None)
+    yield from _table(["Claim", "Where", "Verdict", "Numbers"], [_claim(row) for row in claims])
 
 
 def _printed_table(paper: Paper, table: Table, cells: Sequence[Row]) -> Iterator[str]:
@@ -135,7 +149,7 @@ def _printed_table(paper: Paper, table: Table, cells: Sequence[Row]) -> Iterator
         printed = [cell for cell in table.cells if cell.measure == measure]
         yield f"**{measure.name}**{_unit(measure)}\n"
         yield from _measure_table(paper, table.place, measure, printed, by_id)
-        yield from _judged_by(row for row in cells if _words(row)[1] == measure.name)
+        yield from _judged_by(row for row in cells if row.words[1] == measure.name)
 
 
 def _unit(measure: Measure) -> str:
@@ -149,10 +163,10 @@ def _measure_table(
     """Rows by conditions; each cell the printed number above ours."""
     digits = decimals(paper.name, place, measure.name)
     conditions = list(dict.fromkeys(cell.condition for cell in printed))
-    own = [row for row in by_id.values() if row.rule != PRINTED and _words(row)[1] == measure.name]
-    conditions += [word for word in dict.fromkeys(_words(row)[3] for row in own) if word not in conditions]
+    own = [row for row in by_id.values() if row.rule != PRINTED and row.words[1] == measure.name]
+    conditions += [word for word in dict.fromkeys(row.words[3] for row in own) if word not in conditions]
     lines = []
-    for name in dict.fromkeys([cell.row for cell in printed] + [_words(row)[2] for row in own]):
+    for name in dict.fromkeys([cell.row for cell in printed] + [row.words[2] for row in own]):
         found = [by_id.get(" | ".join((place, measure.name, name, condition))) for condition in conditions]
         is_printed = any(row is not None and row.rule == PRINTED for row in found)
         computed = any(row is not None and row.ours for row in found)
@@ -206,19 +220,15 @@ def _real_pair(pair: Sequence[Row], profile: str) -> Iterator[str]:
         "others, CC-BY). Each method was given the target protocol's scan, the very one that its result is held "
         "against: an upper figure, and one patient has no interval.\n"
     )
-    names = list(dict.fromkeys(_words(row)[1] for row in pair))
+    names = list(dict.fromkeys(row.words[1] for row in pair))
     cells = {
-        (_words(row)[2], _words(row)[1]): shown(row.ours, decimals(REAL_PAIR, row.place, _words(row)[1]))
+        (row.words[2], row.words[1]): shown(row.ours, decimals(REAL_PAIR, row.place, row.words[1]))
         for row in pair
         if row.ours
     }
     heads = [f"{name} (dB)" if name == "psnr" else name for name in names]
     lines = [[row, *(cells[row, name] for name in names)] for row in dict.fromkeys(row for row, _ in cells)]
     yield from _table(["", *heads], lines)
-
-
-def _words(row: Row) -> list[str]:
-    return row.id.split(" | ")
 
 
 def _table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> Iterator[str]:
