@@ -417,6 +417,8 @@ def test_two_processes_train_together_and_resume_to_the_same_bits(tmp_path):
                     json.dump(found, file)
 
             if __name__ == "__main__":
+                # a shell starts what runs in its background with SIGINT ignored, and the tests may run there
+                signal.signal(signal.SIGINT, signal.default_int_handler)
                 run("whole")
                 run("never", pressed_at=3, checkpoint="a.pt")
                 run("resumed", checkpoint="a.pt")

@@ -246,12 +246,12 @@ def _consistent(claim: Claim, where: str) -> Claim:
         alone = [c.name for c in claim.cells if not any(claim.matches(c, rival) for rival in claim.against)]
         if alone:
             raise ValueError(f"{where}: found nothing to hold {alone[0]} against")
+    if len(claim.baseline) not in (0, 2):
+        raise ValueError(f"{where}: found {len(claim.baseline)} baseline cells, wanted none or two")
     if claim.rule == "monotone in" and len({cell.row for cell in claim.cells}) < 2:
         raise ValueError(f"{where}: found one row for 'monotone in', wanted two or more")
     if claim.over == "count" and (not claim.against or claim.baseline or claim.rule != "better than"):
         raise ValueError(f"{where}: found a count of {claim.rule}, wanted 'better than', rivals, and no baseline")
-    if len(claim.baseline) not in (0, 2):
-        raise ValueError(f"{where}: found {len(claim.baseline)} baseline cells, wanted none or two")
     return claim
 
 
