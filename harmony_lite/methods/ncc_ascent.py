@@ -9,14 +9,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from harmony_lite.cohort import Needs, OneReference, TargetOnly
 from harmony_lite.images.normalize import foreground
 from harmony_lite.methods.base import Harmonizer, check_names, register
-from harmony_lite.methods.template_grid import as_view, check_grid, check_volumes, mean_image
+from harmony_lite.methods.template_grid import (
+    as_view,
+    check_grid,
+    check_volumes,
+    mean_image,
+    packed_image,
+    unpacked_image,
+)
 
 __all__ = ["NccAscent", "NccAscentSettings", "ascend", "correlation", "correlation_gradient"]
 
@@ -137,7 +143,7 @@ class NccAscent(Harmonizer):
         people = [image[inside].double() for image, inside in zip(scans.images, scans.mask, strict=True)]
         moments = torch.tensor([[float(p.mean()), float(p.std(correction=0))] for p in people]).mean(0)
         mean = torch.from_numpy(mean_image(scans.images))
-        self._state = {**_packed(mean, scans.mask.any(0)[0].cpu()), "moments": moments}
+        self._state = {**packed_image(mean, scans.mask.any(0)[0].cpu(), most_bytes=MOST_BYTES), "moments": moments}
         return self
 
     def start(self) -> Tensor:
@@ -148,7 +154,7 @@ class NccAscent(Harmonizer):
         """
         if not self._state:
             raise ValueError(f"{self.name}: found no averaged image, wanted a reference, `fit`, or loaded weights")
-        return _unpacked(self._state)
+        return unpacked_image(self._state)
 
     def harmonize(
         self,
@@ -226,37 +232,3 @@ class NccAscent(Harmonizer):
             return start
         mean, wanted = self._state["moments"].to(start)
         return (start - start.mean()) / deviation * wanted + mean
-
-
-def _packed(mean: Tensor, inside: Tensor) -> dict[str, Tensor]:
-    """The box around a mask, on blocks as small as the limit allows, in 8 bits."""
-    occupied = torch.nonzero(inside)
-    corner, end = occupied.amin(0), occupied.amax(0) + 1
-    box = mean[tuple(slice(int(a), int(b)) for a, b in zip(corner, end, strict=True))][None, None]
-    block = 1
-    while np.prod([-(-side // block) for side in box.shape[2:]]) > MOST_BYTES:
-        block += 1
-    if block > 1:
-        box = torch.nn.functional.avg_pool3d(box, block, ceil_mode=True, count_include_pad=False)
-    low, high = box.min(), box.max()
-    levels = ((box[0, 0] - low) / (high - low) * 255).round().to(torch.uint8)
-    return {
-        "image": levels,
-        "range": torch.stack([low, high]).float(),
-        "corner": corner,
-        "size": end - corner,
-        "block": torch.tensor([block]),
-        "grid": torch.tensor(mean.shape),
-    }
-
-
-def _unpacked(state: dict[str, Tensor]) -> Tensor:
-    low, high = state["range"]
-    box = state["image"].float() / 255 * (high - low) + low
-    size, corner = state["size"].tolist(), state["corner"].tolist()
-    if (block := int(state["block"])) > 1:
-        finer = torch.nn.functional.interpolate(box[None, None], scale_factor=block, mode="trilinear")
-        box = finer[0, 0, : size[0], : size[1], : size[2]]
-    image = torch.zeros(state["grid"].tolist())
-    image[tuple(slice(a, a + n) for a, n in zip(corner, size, strict=True))] = box
-    return image
