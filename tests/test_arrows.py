@@ -17,11 +17,12 @@ MAY_SEE = {
     "weights": {"weights", "storage"},
     "training": {"training", "profiles", "storage", "weights"},
     "show": {"show"},
+    "nets": {"nets"},
     "tasks": {"tasks", "images", "simulate", "storage"},
     "cohort_sources": {"cohort_sources", "images", "simulate", "storage"},
 }
 MAY_SEE["cohort"] = {"cohort", *MAY_SEE["cohort_sources"]}
-MAY_SEE["methods"] = {"methods", "profiles", *MAY_SEE["cohort"], *MAY_SEE["training"]}
+MAY_SEE["methods"] = {"methods", "nets", "profiles", *MAY_SEE["cohort"], *MAY_SEE["training"]}
 MAY_SEE["evaluate"] = {"evaluate", *MAY_SEE["methods"], *MAY_SEE["tasks"]}
 MAY_SEE["exercises"] = {"exercises", *MAY_SEE["evaluate"]}  # on top, beside the notebooks
 MAY_SEE["scan_files"] = {"scan_files", "interruption", *MAY_SEE["methods"]}
