@@ -12,7 +12,6 @@ import argparse
 import time
 from dataclasses import asdict
 
-import torch
 from tqdm import tqdm
 
 from harmony_lite import methods, weights
@@ -20,6 +19,7 @@ from harmony_lite.cohort import Cohort, TargetOnly
 from harmony_lite.evaluate.report import report
 from harmony_lite.methods.base import Harmonizer
 from harmony_lite.profiles import active
+from harmony_lite.storage import cache_folder
 
 SCANNERS = ("oasis_trio", "oasis_vision", "oasis_sonata")  # the target, and two sources for the card's metric
 _FIRST = 2  # people of the short retraining that the test repeats
@@ -36,12 +36,8 @@ def training_and_validation_people(first: int | None = None) -> tuple[Cohort, Co
 
 
 def first_steps(method: Harmonizer, training: Cohort) -> float:
-    """One number after fitting on the first two people only; a test repeats it and holds it against the card."""
-    return _fingerprint(method.fit(training.subset(range(_FIRST)).view(method.needs)))
-
-
-def _fingerprint(method: Harmonizer) -> float:
-    return float(torch.cat([tensor.flatten() for tensor in method.state().values()]).mean())
+    """What the recipe begins with on the first two people only; a test repeats it and holds it against the card."""
+    return method.first_steps(training.subset(range(_FIRST)).view(method.needs))
 
 
 def train(
@@ -51,8 +47,15 @@ def train(
     profile = active()
     began = time.perf_counter()
     first = first_steps(methods.load_method(name, variant, fitted=False), training)
-    method = methods.load_method(name, variant, fitted=False).fit(view)
-    minutes = (time.perf_counter() - began) / 60
+    method = methods.load_method(name, variant, fitted=False)
+    if method.is_trained:  # an interrupted training goes on where it stopped
+        checkpoint = cache_folder() / "training" / f"{name}.{variant}.{profile.name}.checkpoint"
+        checkpoint.parent.mkdir(parents=True, exist_ok=True)
+        method.fit(view, checkpoint=checkpoint)
+        minutes = method.history.seconds / 60
+    else:
+        method.fit(view)
+        minutes = (time.perf_counter() - began) / 60
     table = report(method, validation, measures=["psnr"], rescan=False)
     psnr = table[table.row == "harmonized"].groupby("scanner").value.mean().round(2).to_dict()
     file = f"{name}.{variant}.{profile.name}.safetensors"
@@ -71,7 +74,7 @@ def train(
             **asdict(method.settings),
         },
         commit=commit,
-        half=False,  # intensities in scanner units want more than three digits, and the files are small
+        half=method.is_trained,  # a standard's intensities want more than three digits, and its files are small
     )
 
 
@@ -82,7 +85,8 @@ def main() -> None:
     asked = [methods.method_class(name).name for name in parser.parse_args().methods]
     names = asked or [name for name in methods.names() if methods.method_class(name).is_shipped]
     training, validation = training_and_validation_people()
-    jobs = [(name, variant) for name in names for variant in methods.method_class(name).variants]
+    classes = {name: methods.method_class(name) for name in names}
+    jobs = [(name, variant) for name, cls in classes.items() for variant in cls.shipped_variants or cls.variants]
     commit = weights.current_commit()  # before the first file is replaced, which makes the checkout dirty
     views = {needs: training.view(needs) for needs in {methods.method_class(name).needs for name in names}}
     for name, variant in tqdm(jobs, desc="weights", unit="file"):

@@ -22,6 +22,11 @@ class Profile:
         test_subjects: people that results are computed on.
         lesson_subjects: test people that a notebook recomputes while it runs.
         seed: of the simulated cohort and of the training.
+        flow_levels: levels of BlindHarmony's flow.
+        flow_steps: couplings in each of them.
+        flow_hidden: channels of the networks in its couplings.
+        flow_training_steps: of its training.
+        flow_batch: slices a step.
     """
 
     name: str
@@ -32,6 +37,11 @@ class Profile:
     test_subjects: int
     lesson_subjects: int
     seed: int
+    flow_levels: int
+    flow_steps: int
+    flow_hidden: int
+    flow_training_steps: int
+    flow_batch: int
 
 
 QUICK = Profile(
@@ -43,6 +53,11 @@ QUICK = Profile(
     test_subjects=16,  # enough people for a paired bootstrap interval
     lesson_subjects=6,
     seed=0,
+    flow_levels=3,  # 80 x 96 pixels down to 10 x 12
+    flow_steps=4,
+    flow_hidden=24,  # 0.4 million parameters, under a megabyte in half precision
+    flow_training_steps=2400,  # half an hour on one core
+    flow_batch=16,
 )
 FULL = Profile(
     name="full",
@@ -53,6 +68,11 @@ FULL = Profile(
     test_subjects=60,
     lesson_subjects=16,
     seed=0,
+    flow_levels=4,  # BlindHarmony's own flow, section 4.2 and supplement 2.1
+    flow_steps=7,
+    flow_hidden=96,
+    flow_training_steps=20_000,
+    flow_batch=256,
 )
 PROFILES = {profile.name: profile for profile in (QUICK, FULL)}
 

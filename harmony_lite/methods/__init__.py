@@ -1,11 +1,21 @@
 """Methods, one file each; `names()` lists them and `load_method(name)` gives one with its shipped weights."""
 
-from harmony_lite.methods import bias_correction, classical, combat, intensity_standards, ncc_ascent, ravel, ssimh
+from harmony_lite.methods import (
+    bias_correction,
+    blindharmony,
+    classical,
+    combat,
+    intensity_standards,
+    ncc_ascent,
+    ravel,
+    ssimh,
+)
 from harmony_lite.methods.base import Harmonizer, load_method, method_class, names
 
 __all__ = [
     "Harmonizer",
     "bias_correction",
+    "blindharmony",
     "classical",
     "combat",
     "intensity_standards",

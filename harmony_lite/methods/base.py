@@ -30,17 +30,24 @@ class Harmonizer(ABC):
         name: the method's name, hyphenated, as the command line takes it.
         needs: what `fit` is given (`Needs`); a blind method says `Needs.TARGET_ONLY`.
         variants: the readings of the method that can be asked for, the default one first.
+        shipped_variants: those that have weights of their own; empty where every variant has.
         reference_is_enough: whether one reference image replaces fitting and shipped weights.
         is_shipped: whether weights come with the package; False for what is fitted on the scanners in question.
         profile_matters: whether weights depend on the profile; those that do not are shipped once, made in `quick`.
+        is_slicewise: whether every axial slice is harmonized by itself, so that a mask may leave heights out.
+        is_trained: whether `fit` takes many steps and a `checkpoint` from which an interrupted one goes on; then it
+            leaves a `history`.
     """
 
     name: ClassVar[str]
     needs: ClassVar[Needs]
     variants: ClassVar[tuple[str, ...]]
+    shipped_variants: ClassVar[tuple[str, ...]] = ()
     reference_is_enough: ClassVar[bool] = False
     is_shipped: ClassVar[bool] = True
     profile_matters: ClassVar[bool] = True
+    is_slicewise: ClassVar[bool] = False
+    is_trained: ClassVar[bool] = False
 
     @classmethod
     @abstractmethod
@@ -49,12 +56,13 @@ class Harmonizer(ABC):
 
     @classmethod
     def shipped_weights(cls, variant: str) -> Path:
-        """Path of the weights for the active profile.
+        """Path of the weights for the active profile; variants that differ in settings only share one file.
 
         Raises:
             FileNotFoundError: none are shipped for this variant and profile.
         """
-        return weights.shipped(cls.name, variant, active().name if cls.profile_matters else QUICK.name)
+        own = variant if variant in (cls.shipped_variants or cls.variants) else cls.shipped_variants[0]
+        return weights.shipped(cls.name, own, active().name if cls.profile_matters else QUICK.name)
 
     @abstractmethod
     def fit(self, view: Any, *, generator: torch.Generator | None = None) -> Self:
@@ -83,6 +91,13 @@ class Harmonizer(ABC):
         Raises:
             ValueError: images that are not finite, constant, or of another rank; a mask of another shape.
         """
+
+    def first_steps(self, view: Any) -> float:
+        """One number that the beginning of the recipe gives on a view; a card keeps it, and a test repeats it.
+
+        For what is not trained step by step it is the mean of everything that a fit learns.
+        """
+        return float(torch.cat([tensor.flatten() for tensor in self.fit(view).state().values()]).mean())
 
     @abstractmethod
     def state(self) -> dict[str, Tensor]:

@@ -1,0 +1,578 @@
+"""BlindHarmony: a flow learns what target slices look like, and a loop brings any source slice there.
+
+Source: H. Jeong, H. Byun, D. U. Kang, J. Lee, "BlindHarmony: 'Blind' Harmonization for MR Images via Flow model", ICCV
+2023. Only the target domain is seen. From the averaged target slice x0 the loop climbs the correlation with the source
+(Equation 13), and shrinks the flow's latent vector a little after each step (Equation 12). Equations are numbered as in
+the paper.
+
+Three readings of it are data, not code: `ours`, `paper` (as printed) and `released` (as the public code behaves).
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+from copy import copy
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.optim import Adam
+from torch.optim.lr_scheduler import CosineAnnealingLR
+
+from harmony_lite.cohort import Needs, TargetOnly
+from harmony_lite.images.normalize import foreground
+from harmony_lite.methods.base import Harmonizer, check_names, register
+from harmony_lite.methods.template_grid import check_grid, check_volumes, packed_image, unpacked_image
+from harmony_lite.nets.flows import MIXINGS, spline_flow
+from harmony_lite.profiles import Profile, active
+from harmony_lite.training import History, train
+
+__all__ = [
+    "VARIANTS", "BlindHarmony", "Encoding", "FlowSettings", "LoopSettings", "Result", "bits_per_dimension",
+    "edge_descent", "flat_regions", "ncc_and_gradient", "optimise",
+]  # fmt: skip
+
+GRADIENT_CLIP = 50.0  # of the gradient's norm: the first steps of a spline flow are wild
+COUNTERS = "num_batches_tracked"  # of batch normalization: nothing depends on them, and names cost bytes
+START_BYTES = 120_000  # of the averaged slices in a weights file, beside the flow
+
+# ---------------------------------------------------------------------------------------------------------- settings
+
+
+@dataclass(frozen=True)
+class FlowSettings:
+    """The prior and its training; the defaults are the paper's (sections 3.3 and 4.2, supplement 2.1).
+
+    Attributes:
+        levels: of the multiscale flow, each folding 2 x 2 pixels.
+        steps: couplings in each level.
+        hidden: channels in the couplings' networks; the paper prints none, 96 gives the released parameter count.
+        mixing: "paper" has a 1x1 convolution on both sides of each coupling, "released" one before.
+        bits: grey levels are 2 ** bits; the paper prints none, the released code takes 12.
+        learning_rate: of Adam, annealed to 0 along a cosine.
+        training_steps: 20,000 printed here, 10,000 in the later paper and the released script.
+        batch: slices; the released code takes 256.
+        validation_share: of the people, kept from training to choose the best weights; whole people, where the
+            released code splits slices.
+    """
+
+    levels: int = 4
+    steps: int = 7
+    hidden: int = 96
+    mixing: str = "released"
+    bits: int = 8
+    learning_rate: float = 5e-4
+    training_steps: int = 20_000
+    batch: int = 256
+    validation_share: float = 0.125
+
+
+@dataclass(frozen=True)
+class LoopSettings:
+    """Algorithm 1 and what the paper leaves open in it.
+
+    Attributes:
+        alpha: shrink of the latent vector in each iteration (section 3.3).
+        beta1: weight of the correlation; None takes `step` instead.
+        step: c, the step in units of N var(x): the part of x that does not follow the source shrinks by 1 - c NCC,
+            whatever the image's size and range. The printed beta1 is a c of 0.2 to 0.6 on slices of 144 x 176, and
+            another one on every other size.
+        beta2: weight of the gradient in the source's flat regions.
+        iterations: N.
+        centred: correlation as printed (Pearson), or the released code's cosine without means.
+        inside: correlation and edges inside the brain, or over the whole slice, background included.
+        flat_quantile: pixels whose source gradient lies strictly below this quantile are flat; not printed.
+        dequantize: "centre" keeps intensities at the middle of their grey level, both ways; "noise" adds uniform noise
+            and rounds down on the way back, as the released code does in every iteration.
+        after_shrink: return the image after the last shrink, as the released code does; Algorithm 1 returns x_N.
+        start: x0 the averaged slice "at the same height", or "of all heights".
+    """
+
+    alpha: float = 0.001
+    beta1: float | None = 1000.0
+    step: float = 1 / 3
+    beta2: float = 0.001
+    iterations: int = 10
+    centred: bool = True
+    inside: bool = False
+    flat_quantile: float = 0.3
+    dequantize: str = "centre"
+    after_shrink: bool = False
+    start: str = "at the same height"
+
+
+VARIANTS = {
+    "ours": LoopSettings(beta1=None, inside=True),
+    "paper": LoopSettings(start="of all heights"),
+    "released": LoopSettings(centred=False, dequantize="noise", after_shrink=True),
+}
+
+# ------------------------------------------------------------------------------------------- grey levels and density
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """Intensities in [0, 1] as the flow sees them: grey levels from -1/2 to 1/2.
+
+    >>> encoding = Encoding(bits=8)
+    >>> image = torch.tensor([0.0, 0.5, 1.0])
+    >>> torch.allclose(encoding.decode(encoding.encode(image)), image)
+    True
+    """
+
+    bits: int = 8
+
+    @property
+    def levels(self) -> int:
+        """How many grey levels there are."""
+        return 2**self.bits
+
+    def encode(self, images: Tensor, noise: Tensor | None = None) -> Tensor:
+        """[0, 1] to [-1/2, 1/2]: the middle of the grey level, or with noise in [0, 1) a place within it."""
+        scaled = images * (self.levels - 1)
+        return ((scaled + 0.5) if noise is None else (scaled.floor() + noise)) / self.levels - 0.5
+
+    def decode(self, encoded: Tensor, *, floor: bool = False) -> Tensor:
+        """Back to intensities; `floor` rounds down to a grey level, as the released code does."""
+        scaled = (encoded + 0.5) * self.levels
+        return (scaled.floor() if floor else scaled - 0.5) / (self.levels - 1)
+
+
+def bits_per_dimension(flow: Any, images: Tensor, encoding: Encoding, noise: Tensor) -> Tensor:
+    """Negative log-likelihood of grey levels, Equation 8 in bits per pixel: (B,) from images (B, 1, H, W) in [0, 1].
+
+    Uniform noise spreads a level over its width (Theis et al. 2016); each level is 1 / levels wide for the flow, which
+    adds `bits` to every pixel.
+    """
+    log_density = flow.log_prob(encoding.encode(images, noise))
+    return -log_density / (math.log(2) * images[0].numel()) + encoding.bits
+
+
+# -------------------------------------------------------------------------------------------------- the two distances
+
+
+def ncc_and_gradient(images: Tensor, sources: Tensor, mask: Tensor, *, centred: bool = True) -> tuple[Tensor, Tensor]:
+    r"""Correlation of each image with its source (Equation 1), and its gradient with respect to the image.
+
+    With $\hat x$, $\hat s$ the (centred) images divided by their norms,
+    $\nabla_x \mathrm{NCC} = (\hat s - \mathrm{NCC}\,\hat x) / \lVert x \rVert$.
+
+    Args:
+        images: (B, 1, H, W).
+        sources: same shape.
+        mask: bool, same shape: the pixels that count.
+        centred: subtract each image's mean over the mask first.
+
+    Returns:
+        NCC (B, 1, 1, 1), and the gradient, same shape as images, 0 outside the mask.
+    """
+    x, s = (_centred(values, mask) if centred else values * mask for values in (images, sources))
+    length, other = (_norm(values) for values in (x, s))
+    ncc = (x * s).sum((1, 2, 3), keepdim=True) / (length * other)
+    return ncc, (s / other - ncc * x / length) / length
+
+
+def flat_regions(sources: Tensor, mask: Tensor | None, quantile: float) -> Tensor:
+    """M of Equation 2 for both directions, (B, 2, H, W) bool: where the source has no edge.
+
+    Args:
+        sources: (B, 1, H, W).
+        mask: bool, where the quantile is taken and flatness counts; the whole slice where None. Over a whole slice
+            with much empty background the quantile is 0 and nothing lies strictly below it: the mask is empty.
+        quantile: of the size of the gradient.
+    """
+    size = _sobel(sources).abs()
+    inside = torch.ones_like(size, dtype=torch.bool) if mask is None else mask.expand_as(size)
+    flat = torch.zeros_like(inside)
+    for index in range(len(size)):
+        for axis in range(2):
+            values = size[index, axis][inside[index, axis]]
+            flat[index, axis] = (size[index, axis] < torch.quantile(values, quantile)) & inside[index, axis]
+    return flat
+
+
+def edge_descent(images: Tensor, flat: Tensor) -> Tensor:
+    """Minus a subgradient of the L1 norm of M G x (Equation 3) with respect to x: (B, 1, H, W).
+
+    Args:
+        images: (B, 1, H, W).
+        flat: M, (B, 2, H, W) bool.
+    """
+    signs = torch.sign(_sobel(images)) * flat
+    return -functional.conv_transpose2d(signs, _SOBEL.to(images), padding=1)
+
+
+_SOBEL = torch.tensor([[[-1.0, 0, 1], [-2, 0, 2], [-1, 0, 1]], [[-1, -2, -1], [0, 0, 0], [1, 2, 1]]])[:, None]
+
+
+def _sobel(images: Tensor) -> Tensor:
+    return functional.conv2d(images, _SOBEL.to(images), padding=1)
+
+
+def _centred(images: Tensor, mask: Tensor) -> Tensor:
+    count = mask.sum((1, 2, 3), keepdim=True)
+    return (images - (images * mask).sum((1, 2, 3), keepdim=True) / count) * mask
+
+
+def _norm(images: Tensor) -> Tensor:
+    return images.square().sum((1, 2, 3), keepdim=True).sqrt().clamp_min(1e-12)
+
+
+# ---------------------------------------------------------------------------------------------------------- Algorithm 1
+
+
+@dataclass(frozen=True)
+class Result:
+    """What the loop gives.
+
+    Attributes:
+        images: (B, 1, H, W), harmonized.
+        ncc: (B, iterations + 1), before the first step and after each.
+        shrink: (B, iterations): by how much a step multiplied the part of x that does not follow the source. Below 0
+            the step overshoots; below -1 it runs away.
+    """
+
+    images: Tensor
+    ncc: Tensor
+    shrink: Tensor
+
+
+def optimise(
+    flow: Any,
+    start: Tensor,
+    sources: Tensor,
+    mask: Tensor,
+    settings: LoopSettings,
+    *,
+    encoding: Encoding | None = None,
+    generator: torch.Generator | None = None,
+    watch: Any = None,
+) -> Result:
+    """Algorithm 1 on a batch of slices.
+
+    Args:
+        flow: in eval mode, between (B, 1, H, W) and (B, D); None leaves the flow out (the ascent that it is held
+            against).
+        start: x0, (B, 1, H, W) in [0, 1].
+        sources: x_s, the same shape and range.
+        mask: bool, the same shape: the brain.
+        settings: of the loop.
+        encoding: grey levels; 8 bits when None.
+        generator: of the dequantization noise, where the settings want noise.
+        watch: called with (iteration, images) after each step, to draw the way.
+
+    Returns:
+        The harmonized slices with correlations and shrink factors.
+    """
+    encoding, counted = encoding or Encoding(), mask if settings.inside else torch.ones_like(mask)
+    flat = flat_regions(sources, mask if settings.inside else None, settings.flat_quantile)
+    if settings.beta2 and not bool(flat.any()):
+        warnings.warn("no pixel of any source is flat: the edge term of Equation 3 does nothing", stacklevel=2)
+    x, passed, path, shrink = start, start, [], []
+    for iteration in range(settings.iterations):
+        ncc, gradient = ncc_and_gradient(passed, sources, counted, centred=settings.centred)
+        path.append(ncc.flatten())
+        squared = _norm(_centred(passed, counted) if settings.centred else passed * counted).square()
+        beta1 = settings.step * squared if settings.beta1 is None else settings.beta1
+        shrink.append((1 - beta1 * ncc / squared).flatten())
+        x = passed + beta1 * gradient + settings.beta2 * edge_descent(passed, flat)  # line 2, Equation 13
+        passed = x if flow is None else _through_flow(flow, x, settings, encoding, generator)  # line 3, Equation 12
+        if watch is not None:
+            watch(iteration, x)
+    final = passed if settings.after_shrink else x
+    path.append(ncc_and_gradient(final, sources, counted, centred=settings.centred)[0].flatten())
+    return Result(final.clamp(0, 1), torch.stack(path, 1), torch.stack(shrink, 1))
+
+
+def _through_flow(
+    flow: Any, images: Tensor, settings: LoopSettings, encoding: Encoding, generator: torch.Generator | None
+) -> Tensor:
+    """Into the flow, shrink, and back: f^-1((1 - alpha) f(x)); where that is not finite the slice stays as it was."""
+    noisy = settings.dequantize == "noise"
+    noise = torch.rand(images.shape, generator=generator).to(images) if noisy else None
+    latent, _ = flow._transform(encoding.encode(images.clamp(0, 1), noise))
+    back, _ = flow._transform.inverse((1 - settings.alpha) * latent)
+    decoded = encoding.decode(back, floor=noisy)
+    finite = decoded.isfinite().all(3, keepdim=True).all(2, keepdim=True)
+    return torch.where(finite, decoded.clamp(0, 1), images)
+
+
+# -------------------------------------------------------------------------------------------------------- the method
+
+
+@register
+class BlindHarmony(Harmonizer):
+    """The prior of the target's axial slices, and the loop; volumes in and out, slice by slice.
+
+    Volumes lie on the grid of the target's people, in the same place (a template's grid), skull-stripped: the averaged
+    slice x0 is one of a height. Every slice is scaled by its own minimum and maximum, as in the paper; the result takes
+    the units that target slices of that height have on average.
+
+    The variants share one flow, which is shipped once.
+    """
+
+    name: ClassVar[str] = "blindharmony"
+    needs: ClassVar[Needs] = Needs.TARGET_ONLY
+    variants: ClassVar[tuple[str, ...]] = tuple(VARIANTS)
+    shipped_variants: ClassVar[tuple[str, ...]] = ("ours",)
+    is_slicewise: ClassVar[bool] = True
+    is_trained: ClassVar[bool] = True
+
+    def __init__(self, loop: LoopSettings | None = None, prior: FlowSettings | None = None) -> None:
+        self.loop = loop or VARIANTS["ours"]
+        self.prior = prior or prior_of(active())
+        self.history: History | None = None
+        self._flow: Any = None
+        self._start: Tensor | None = None  # (D, H, W): averaged slices, each scaled to [0, 1] before
+        self._tops: Tensor | None = None  # (W,): the slices' mean maximum, target units; 0 where nobody has brain
+
+    @classmethod
+    def from_variant(cls, variant: str) -> Self:
+        """`ours`, `paper` or `released`."""
+        return cls(VARIANTS[variant])
+
+    def with_loop(self, **changes: Any) -> Self:
+        """The same prior with other settings of the loop: `with_loop(alpha=0.0)`."""
+        other = copy(self)
+        other.loop = replace(self.loop, **changes)
+        return other
+
+    def fit(
+        self,
+        view: TargetOnly,
+        *,
+        generator: torch.Generator | None = None,
+        checkpoint: str | Path | None = None,
+        progress: bool = True,
+    ) -> Self:
+        """Train the prior on the target's slices; the best weights by held-out people are kept.
+
+        Args:
+            view: target scans on one grid in template space.
+            generator: of batches, noise and first weights; seed 0 when None.
+            checkpoint: file from which an interrupted training goes on.
+            progress: show a bar.
+
+        Raises:
+            ValueError: scans that are not volumes, not finite or without contrast; a grid that the flow cannot fold.
+        """
+        generator = generator or torch.Generator().manual_seed(0)
+        training, validation = self._prepare(view, generator)
+        self.history = _train_prior(self._flow, training, validation, self.prior, generator, checkpoint, progress)
+        self._flow.eval()
+        return self
+
+    def first_steps(self, view: TargetOnly) -> float:
+        """Bits per pixel, mean over the first three batches."""
+        generator = torch.Generator().manual_seed(0)
+        training, validation = self._prepare(view, generator)
+        history = _train_prior(self._flow, training, validation, self.prior, generator, None, False, steps=3)
+        return sum(history.losses) / len(history.losses)
+
+    def _prepare(self, view: TargetOnly, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """A new flow, the averaged slices, and slices (B, 1, H, W) of training and of held-out people."""
+        scans = view.target
+        check_volumes(scans.images, scans.mask, "target scans")
+        held_out = max(1, round(self.prior.validation_share * len(scans.images)))
+        if held_out >= len(scans.images):
+            raise ValueError(f"target scans: found {len(scans.images)} people, wanted at least 2, one of them held out")
+        images, tops = scaled_slices(scans.images * scans.mask)  # (N, 1, D, H, W) in [0, 1], (N, W)
+        self._start = images.mean(0)[0]
+        self._tops = tops.sum(0) / (tops > 0).sum(0).clamp_min(1)
+        with torch.random.fork_rng():
+            torch.manual_seed(generator.initial_seed())  # first weights are drawn from torch's global state
+            self._flow = _new_flow(self.prior, images.shape[2:4])
+        has_brain = scans.mask.flatten(1, 3).any(1)  # (N, W)
+        slices = [
+            image[0].permute(2, 0, 1)[brain][:, None] for image, brain in zip(images, has_brain, strict=True)
+        ]  # a person's (heights, 1, D, H)
+        return torch.cat(slices[:-held_out]), torch.cat(slices[-held_out:])
+
+    def harmonize(
+        self,
+        images: Tensor,
+        *,
+        reference: Tensor | None = None,
+        scanner: str | None = None,
+        mask: Tensor | None = None,
+    ) -> Tensor:
+        """Bring volumes to the target, axial slice by axial slice.
+
+        Args:
+            images: `(N, 1, D, H, W)` on the target's grid; any units.
+            reference: not used; the prior takes its place.
+            scanner: accepted for the sake of one protocol; every source is treated alike.
+            mask: bool, same shape: the brain; the foreground where absent.
+
+        Returns:
+            Same shape, float32, in the target's units, 0 outside the mask.
+
+        Raises:
+            ValueError: images that are not volumes, not finite, without contrast, or on another grid; no weights.
+        """
+        check_volumes(images, mask)
+        start, tops = self._fitted()
+        check_grid(images, tuple(start.shape))
+        mask = foreground(images.float()) if mask is None else mask
+        result = torch.zeros_like(images, dtype=torch.float32)
+        for index, (image, inside) in enumerate(zip(images.detach().float(), mask, strict=True)):
+            usable = inside[0].flatten(0, 1).any(0) & (tops.to(image.device) > 0)
+            heights = usable.nonzero().squeeze(1)
+            if len(heights) == 0:
+                raise ValueError(f"mask: found image {index}'s mask where no target person has brain")
+            found = self.slices(image[0], inside[0], heights).images
+            result[index, 0][..., heights] = (found[:, 0] * tops.to(found)[heights, None, None]).permute(1, 2, 0)
+        return result * mask
+
+    @torch.no_grad()
+    def slices(self, image: Tensor, inside: Tensor, heights: Sequence[int] | Tensor, *, batch: int = 16) -> Result:
+        """Some axial slices of one volume, in [0, 1], with what the loop says about them.
+
+        Args:
+            image: (D, H, W) on the target's grid.
+            inside: bool, same shape.
+            heights: axial positions.
+            batch: slices at once.
+        """
+        start, _ = self._fitted()
+        heights = torch.as_tensor(heights)
+        volumes = (image * inside, inside, start.to(image.device))
+        sources, masks, starts = (volume[..., heights].permute(2, 0, 1)[:, None] for volume in volumes)
+        sources = scaled(sources)
+        if self.loop.start == "of all heights":
+            starts = start.mean(-1).to(image)[None, None].expand_as(sources)
+        generator = torch.Generator().manual_seed(0)  # of the released variant's noise: one scan, one result
+        flow, encoding = self._flow.to(image.device), Encoding(self.prior.bits)
+        parts = [
+            optimise(flow, *chunk, self.loop, encoding=encoding, generator=generator)
+            for chunk in zip(starts.split(batch), sources.split(batch), masks.split(batch), strict=True)
+        ]
+        return Result(*(torch.cat([getattr(part, name) for part in parts]) for name in ("images", "ncc", "shrink")))
+
+    @property
+    def settings(self) -> FlowSettings:
+        """What the weights depend on: the prior's settings; those of the loop may change after."""
+        return self.prior
+
+    @property
+    def flow(self) -> Any:
+        """The prior, in eval mode."""
+        self._fitted()
+        return self._flow
+
+    def state(self) -> dict[str, Tensor]:
+        """`flow.NAME` of the flow, `start` packed, `tops`, and `prior`: what it takes to build the flow again."""
+        start, tops = self._fitted()
+        prior = self.prior
+        numbers = [prior.levels, prior.steps, prior.hidden, prior.bits, MIXINGS.index(prior.mixing)]
+        packed = packed_image(start, start > 0, most_bytes=START_BYTES)
+        packed = {f"start.{name}": value for name, value in packed.items()}
+        flow = {f"flow.{name}": v for name, v in self._flow.state_dict().items() if not name.endswith(COUNTERS)}
+        return {**flow, **packed, "tops": tops, "prior": torch.tensor(numbers)}
+
+    def load_state(self, state: dict[str, Tensor]) -> Self:
+        """Take over what an earlier fit learned.
+
+        Raises:
+            ValueError: other names, or a flow of another form than the state says.
+        """
+        flow = {name.removeprefix("flow."): value for name, value in state.items() if name.startswith("flow.")}
+        packed = {name.removeprefix("start."): value for name, value in state.items() if name.startswith("start.")}
+        rest = {name: value for name, value in state.items() if not name.startswith(("flow.", "start."))}
+        check_names(self.name, rest, {"tops", "prior"})
+        levels, steps, hidden, bits, mixing = state["prior"].tolist()
+        self.prior = replace(self.prior, levels=levels, steps=steps, hidden=hidden, bits=bits, mixing=MIXINGS[mixing])
+        self._start, self._tops = unpacked_image(packed), state["tops"]
+        self._flow = _new_flow(self.prior, self._start.shape[:2])
+        counters = {name: v for name, v in self._flow.state_dict().items() if name.endswith(COUNTERS)}
+        try:
+            self._flow.load_state_dict(counters | flow)
+        except RuntimeError as error:
+            raise ValueError(f"{self.name}: found a flow of another form, wanted {self.prior}: {error}") from error
+        self._flow.eval()
+        return self
+
+    def _fitted(self) -> tuple[Tensor, Tensor]:
+        if self._flow is None or self._start is None or self._tops is None:
+            raise ValueError(f"{self.name}: found no prior, wanted `fit` or loaded weights")
+        return self._start, self._tops
+
+
+def prior_of(profile: Profile) -> FlowSettings:
+    """The prior's settings in a profile's sizes."""
+    return FlowSettings(
+        levels=profile.flow_levels,
+        steps=profile.flow_steps,
+        hidden=profile.flow_hidden,
+        training_steps=profile.flow_training_steps,
+        batch=profile.flow_batch,
+    )
+
+
+def scaled(slices: Tensor) -> Tensor:
+    """Slices (B, 1, H, W), 0 outside the brain, divided by their maximum: [0, 1] as the paper's min-max has it.
+
+    An empty slice stays 0.
+    """
+    return slices.clamp_min(0) / slices.amax((1, 2, 3), keepdim=True).clamp_min(1e-12)
+
+
+def scaled_slices(volumes: Tensor) -> tuple[Tensor, Tensor]:
+    """Volumes (N, 1, D, H, W) with every axial slice divided by its maximum, and these maxima (N, W)."""
+    tops = volumes.clamp_min(0).amax((1, 2, 3))  # (N, W)
+    return volumes.clamp_min(0) / tops[:, None, None, None].clamp_min(1e-12), tops
+
+
+def _new_flow(prior: FlowSettings, size: Sequence[int]) -> Any:
+    return spline_flow((1, *size), levels=prior.levels, steps=prior.steps, hidden=prior.hidden, mixing=prior.mixing)
+
+
+def _train_prior(
+    flow: Any,
+    training: Tensor,
+    validation: Tensor,
+    prior: FlowSettings,
+    generator: torch.Generator,
+    checkpoint: str | Path | None,
+    progress: bool,
+    *,
+    steps: int | None = None,
+) -> History:
+    """Maximize the likelihood of slices (B, 1, H, W) in [0, 1] (Equations 6 to 8), in bits per pixel.
+
+    `steps` stops early, on the way of the whole schedule.
+    """
+    encoding = Encoding(prior.bits)
+    optimizer = Adam(flow.parameters(), lr=prior.learning_rate)
+
+    def draw_batch(generator: torch.Generator) -> Tensor:
+        chosen = training[torch.randint(len(training), (prior.batch,), generator=generator)]
+        mirrored = torch.rand(prior.batch, generator=generator) < 0.5
+        return torch.where(mirrored[:, None, None, None], chosen.flip(2), chosen)  # left and right, axis x
+
+    def batch_loss(model: Any, batch: Tensor, generator: torch.Generator) -> Tensor:
+        noise = torch.rand(batch.shape, generator=generator).to(batch)
+        return bits_per_dimension(model, batch, encoding, noise).mean()
+
+    def validate(model: Any) -> float:
+        noise = torch.rand(validation.shape, generator=torch.Generator().manual_seed(0))
+        device = next(model.parameters()).device
+        values = [
+            bits_per_dimension(model, chunk.to(device), encoding, part.to(device))
+            for chunk, part in zip(validation.split(32), noise.split(32), strict=True)
+        ]
+        return float(torch.cat(values).mean())
+
+    return train(
+        flow.train(), optimizer, batch_loss, draw_batch,
+        steps=steps or prior.training_steps, generator=generator,
+        scheduler=CosineAnnealingLR(optimizer, prior.training_steps),
+        validate=validate, validate_every=max(1, prior.training_steps // 10),
+        checkpoint=checkpoint, recipe={name: getattr(prior, name) for name in prior.__dataclass_fields__},
+        gradient_clip=GRADIENT_CLIP, progress=progress,
+    )  # fmt: skip
