@@ -26,6 +26,7 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from harmony_lite.images.normalize import foreground, percentiles
+from harmony_lite.tasks.tissue import spacing_in_mm
 
 __all__ = ["AtlasClassifier", "AtlasSettings"]
 
@@ -115,7 +116,7 @@ class AtlasClassifier:
         """
         images, mask, lower, upper = _checked(images, mask)
         labels = _checked_labels(labels, mask)
-        widths = [self.settings.prior_width_mm / size for size in _spacing(spacing)]
+        widths = [self.settings.prior_width_mm / size for size in spacing_in_mm(spacing)]
         kinds, bins = int(labels[mask].max()) + 1, self.settings.bins
         counts = torch.zeros(kinds, images[0].numel())  # of people, per label and voxel
         histograms = torch.zeros(kinds, bins, dtype=torch.float64)
@@ -266,10 +267,3 @@ def _checked_labels(labels: Tensor, mask: Tensor) -> Tensor:
     if len(present) < 2:
         raise ValueError(f"labels: found only {present[0]} inside the mask, wanted at least two labels to tell apart")
     return labels
-
-
-def _spacing(spacing: float | Sequence[float]) -> tuple[float, ...]:
-    size = (float(spacing),) * 3 if isinstance(spacing, int | float) else tuple(float(s) for s in spacing)
-    if len(size) != 3 or not all(0 < s < float("inf") for s in size):
-        raise ValueError(f"spacing: found {spacing}, wanted one positive number of mm or three")
-    return size

@@ -27,7 +27,7 @@ from harmony_lite.images import nifti
 from harmony_lite.images.normalize import foreground
 from harmony_lite.simulate.physics import TISSUES
 
-__all__ = ["CLASSES", "Settings", "Tissues", "segment_tissues", "volumes_ml"]
+__all__ = ["CLASSES", "Settings", "Tissues", "segment_tissues", "spacing_in_mm", "volumes_ml"]
 
 CLASSES = TISSUES[:3]  # CSF, GM, WM, in the order of the true fractions
 
@@ -101,7 +101,7 @@ def segment_tissues(
         raise ValueError(f"classifier: found {classifier!r}, wanted auto, dipy or fast")
     _check(images, mask)
     mask = foreground(images) if mask is None else mask
-    size = _spacing(spacing)
+    size = spacing_in_mm(spacing)
     program = None if classifier == "dipy" else shutil.which("fast")
     if program is None and classifier == "fast":
         raise FileNotFoundError("fast: found no such program on the PATH, wanted FSL's FAST; or classifier='dipy'")
@@ -137,7 +137,7 @@ def volumes_ml(tissues: Tissues, spacing: float | Sequence[float], *, threshold:
         counted = torch.cat([tissues.labels == label for label in (1, 2, 3)], dim=1)
     else:
         counted = tissues.above(threshold)
-    millilitres = counted.flatten(2).sum(2).double() * float(np.prod(_spacing(spacing))) / 1000
+    millilitres = counted.flatten(2).sum(2).double() * float(np.prod(spacing_in_mm(spacing))) / 1000
     return pd.DataFrame(millilitres.cpu().numpy(), columns=list(CLASSES)).assign(classifier=tissues.classifier)
 
 
@@ -191,7 +191,8 @@ def _clipped_and_cropped(
     return np.ascontiguousarray(values[box]), box
 
 
-def _spacing(spacing: float | Sequence[float]) -> tuple[float, ...]:
+def spacing_in_mm(spacing: float | Sequence[float]) -> tuple[float, ...]:
+    """A voxel's three sides, from one number or three; ValueError where they are not positive."""
     size = (float(spacing),) * 3 if isinstance(spacing, int | float) else tuple(float(s) for s in spacing)
     if len(size) != 3 or not all(0 < s < float("inf") for s in size):
         raise ValueError(f"spacing: found {spacing}, wanted one positive number of mm or three")
