@@ -6,7 +6,7 @@ says it needs. A blind method's view has no way back to the source scans.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -17,7 +17,15 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from harmony_lite.cohort_sources import FilesInFolder, SimulatedPeople, Source, drawn_age, write_person
+from harmony_lite.cohort_sources import (
+    FilesInFolder,
+    MappedTarget,
+    SimulatedPeople,
+    Source,
+    drawn_age,
+    write_person,
+)
+from harmony_lite.images.intensity_maps import MAPS
 from harmony_lite.images.normalize import axial_slices
 from harmony_lite.simulate import preset
 from harmony_lite.simulate.anatomy import check_age, voxel_size
@@ -69,7 +77,7 @@ class OneReference:
 
 @dataclass(frozen=True)
 class Unpaired:
-    """Target and source domains of *different* people."""
+    """Target and source domains: nobody of a source is in the target; sources may have people in common."""
 
     target: Scans
     sources: dict[str, Scans]
@@ -201,6 +209,23 @@ class Cohort:
         rest = tuple(s for s in self.scanners if s != scanner)
         return replace(self, _source=self._source.with_scanners((scanner, *rest)))
 
+    def with_maps(self, maps: Mapping[str, Callable[[Tensor], Tensor]] = MAPS) -> Cohort:
+        """The target's scans, and the same scans under intensity maps as further "scanners": domain shift of tier (i).
+
+        Each axial slice is mapped by itself (`harmony_lite.images.intensity_maps.mapped_slices`) inside the brain.
+
+        Args:
+            maps: curves of [0, 1] by the names that the new scanners get.
+
+        Raises:
+            ValueError: no map, or a map with the target's name.
+        """
+        target = self.scanners[0]
+        if not maps or target in maps:
+            raise ValueError(f"maps: found {list(maps)}, wanted at least one name, and none that is {target}")
+        source = MappedTarget(self._source, target, dict(maps), (target, *maps))
+        return replace(self, _source=source)
+
     def affine(self, person: int = 0) -> np.ndarray:
         """Voxel index to RAS+ millimetres of a person's grid: (4, 4)."""
         return self._source.affine(self._members[person])
@@ -312,11 +337,12 @@ class Cohort:
         return Scans(self.scans(scanner).clone(), self.masks(scanner).clone())
 
     def _unpaired(self) -> Unpaired:
-        """Each person lends one scan only: to the scanner whose turn it is, or the next one that has the person."""
-        people: dict[str, list[int]] = {scanner: [] for scanner in self.scanners}
-        for i, member in enumerate(self._members):
-            turn = [*self.scanners[i % len(self.scanners) :], *self.scanners[: i % len(self.scanners)]]
-            people[next(s for s in turn if self._source.has(member, s, 0))].append(i)
+        """Of those who have scans on both sides every other one lends to the target only, the rest to the sources."""
+        target, *sources = self.scanners
+        having = {s: {i for i, m in enumerate(self._members) if self._source.has(m, s, 0)} for s in self.scanners}
+        both = having[target] & set().union(*(having[source] for source in sources))
+        lent = having[target] - both | set(sorted(both)[::2])
+        people = {target: sorted(lent), **{source: sorted(having[source] - lent) for source in sources}}
         empty = [scanner for scanner, indices in people.items() if not indices]
         if empty:
             raise ValueError(
@@ -324,7 +350,7 @@ class Cohort:
                 f"none left for {', '.join(empty)}; wanted at least one different person each"
             )
         scans = {scanner: self.subset(indices)._scans_of(scanner) for scanner, indices in people.items()}
-        return Unpaired(scans.pop(self.scanners[0]), scans)
+        return Unpaired(scans.pop(target), scans)
 
     def _known(self, scanner: str) -> str:
         for name in (scanner, f"oasis_{scanner}"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -18,13 +18,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from harmony_lite.images import nifti
+from harmony_lite.images.intensity_maps import mapped_slices
 from harmony_lite.images.normalize import foreground
 from harmony_lite.simulate import PRESETS, Person, preset, scan, simulate_person
 from harmony_lite.simulate.anatomy import VOLUMES
 from harmony_lite.simulate.physics import TISSUES
 from harmony_lite.storage import cache_folder, written_whole
 
-__all__ = ["FilesInFolder", "SimulatedPeople", "Source", "drawn_age", "write_person"]
+__all__ = ["FilesInFolder", "MappedTarget", "SimulatedPeople", "Source", "drawn_age", "write_person"]
 
 
 class Source(Protocol):
@@ -50,6 +51,51 @@ class Source(Protocol):
 
     def affine(self, person: int) -> np.ndarray:
         """Voxel index to RAS+ millimetres, (4, 4)."""
+
+
+# --------------------------------------------------------------------------------------------------- intensity maps
+
+
+@dataclass(frozen=True)
+class MappedTarget:
+    """People on one scanner, and the same scans under intensity maps as if these were further scanners.
+
+    Attributes:
+        source: where the people come from.
+        target: the scanner whose scans are mapped.
+        maps: curves of [0, 1] by name.
+        scanners: the target and the maps' names, in any order.
+    """
+
+    source: Source
+    target: str
+    maps: Mapping[str, Callable[[Tensor], Tensor]]
+    scanners: tuple[str, ...]
+
+    @property
+    def names(self) -> list[str]:
+        return self.source.names
+
+    def with_scanners(self, scanners: tuple[str, ...]) -> MappedTarget:
+        return replace(self, scanners=scanners)
+
+    def has(self, person: int, scanner: str, repeat: int) -> bool:
+        return scanner in self.scanners and self.source.has(person, self.target, repeat)
+
+    def affine(self, person: int) -> np.ndarray:
+        return self.source.affine(person)
+
+    def mask(self, person: int, scanner: str) -> Tensor:
+        return self.source.mask(person, self.target)
+
+    def truth(self, person: int, name: str) -> Any:
+        return self.source.truth(person, name)
+
+    def scan(self, person: int, scanner: str, repeat: int) -> Tensor:
+        scan = self.source.scan(person, self.target, repeat)
+        if scanner == self.target:
+            return scan
+        return mapped_slices(self.maps[scanner], (scan * self.mask(person, scanner)).clamp_min(0)[None])[0]
 
 
 # ------------------------------------------------------------------------------------------------------ from physics

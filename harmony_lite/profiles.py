@@ -27,6 +27,12 @@ class Profile:
         flow_hidden: channels of the networks in its couplings.
         flow_training_steps: of its training.
         flow_batch: slices a step.
+        unet_width: channels of the comparator U-Net and of the segmenting one, at full resolution.
+        unet_training_steps: of each of them.
+        unet_batch: slices a step.
+        cyclegan_width: channels of CycleGAN's first convolution.
+        cyclegan_training_steps: of each source domain.
+        cyclegan_batch: slices of each domain a step.
     """
 
     name: str
@@ -42,6 +48,12 @@ class Profile:
     flow_hidden: int
     flow_training_steps: int
     flow_batch: int
+    unet_width: int
+    unet_training_steps: int
+    unet_batch: int
+    cyclegan_width: int
+    cyclegan_training_steps: int
+    cyclegan_batch: int
 
 
 QUICK = Profile(
@@ -58,6 +70,12 @@ QUICK = Profile(
     flow_hidden=24,  # 0.4 million parameters, under a megabyte in half precision
     flow_training_steps=2400,  # half an hour on one core
     flow_batch=16,
+    unet_width=5,  # 82,000 parameters: four networks stay under a megabyte
+    unet_training_steps=1500,
+    unet_batch=8,
+    cyclegan_width=12,
+    cyclegan_training_steps=1200,
+    cyclegan_batch=4,
 )
 FULL = Profile(
     name="full",
@@ -73,6 +91,12 @@ FULL = Profile(
     flow_hidden=96,
     flow_training_steps=20_000,
     flow_batch=256,
+    unet_width=64,
+    unet_training_steps=120_000,  # of the order of 120 epochs, supplement 2.2
+    unet_batch=64,
+    cyclegan_width=128,
+    cyclegan_training_steps=200_000,  # supplement 2.3: 40 epochs of 75,240 slices are 376,000 steps of 8
+    cyclegan_batch=8,
 )
 PROFILES = {profile.name: profile for profile in (QUICK, FULL)}
 

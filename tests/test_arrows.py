@@ -18,7 +18,7 @@ MAY_SEE = {
     "training": {"training", "profiles", "storage", "weights"},
     "show": {"show"},
     "nets": {"nets"},
-    "tasks": {"tasks", "images", "simulate", "storage"},
+    "tasks": {"tasks", "images", "nets", "profiles", "simulate", "storage", "training", "weights"},
     "cohort_sources": {"cohort_sources", "images", "simulate", "storage"},
 }
 MAY_SEE["cohort"] = {"cohort", *MAY_SEE["cohort_sources"]}

@@ -11,16 +11,13 @@ from harmony_lite.methods import load_method
 from harmony_lite.methods.blindharmony import (
     VARIANTS,
     BlindHarmony,
-    Encoding,
-    FlowSettings,
     LoopSettings,
-    bits_per_dimension,
     edge_descent,
     flat_regions,
     ncc_and_gradient,
     optimise,
-    scaled,
 )
+from harmony_lite.methods.flow_prior import Encoding, FlowSettings, bits_per_dimension
 from harmony_lite.methods.ncc_ascent import ascend, correlation, correlation_gradient
 from harmony_lite.nets.flows import spline_flow
 
@@ -173,11 +170,6 @@ def test_variants_are_data():
     assert VARIANTS["paper"].beta1 == 1000 and VARIANTS["paper"].centred and not VARIANTS["paper"].after_shrink
     assert not VARIANTS["released"].centred and VARIANTS["released"].after_shrink
     assert all((v.alpha, v.beta2, v.iterations) == (0.001, 0.001, 10) for v in VARIANTS.values())
-
-
-def test_scaled_slices():
-    image = torch.stack([torch.zeros(1, 2, 2), torch.tensor([[[-1.0, 2.0], [4.0, 0.0]]])])
-    assert torch.equal(scaled(image), torch.stack([torch.zeros(1, 2, 2), torch.tensor([[[0.0, 0.5], [1.0, 0.0]]])]))
 
 
 @pytest.fixture(scope="module")

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from harmony_lite.images.normalize import full_range_minmax
+from harmony_lite.images.normalize import full_range_minmax, slice_minmax
 
-__all__ = ["MAPS", "Gamma", "TableMap", "exp", "log", "random_monotone"]
+__all__ = ["MAPS", "Gamma", "TableMap", "exp", "log", "mapped_slices", "random_monotone"]
 
 TOP = 255  # the paper's grey levels run from 0 to 255
 
@@ -80,6 +80,27 @@ class TableMap:
         below = levels.floor().long().clamp_max(TOP - 1)
         table = self.table.to(images)
         return torch.lerp(table[below], table[below + 1], levels - below) / TOP
+
+
+def mapped_slices(curve: Callable[[Tensor], Tensor], volumes: Tensor) -> Tensor:
+    """Every axial slice under a map, as BlindHarmony makes its simulated domains; each keeps its own maximum.
+
+    Args:
+        curve: of [0, 1] to [0, 1], such as `MAPS["exp"]`.
+        volumes: (N, 1, D, H, W), scanner units, background 0; a slice without contrast stays as it is.
+
+    Raises:
+        ValueError: negative values.
+    """
+    if float(volumes.min()) < 0:
+        raise ValueError(f"volumes: found values down to {float(volumes.min()):g}, wanted 0 or more")
+    mapped = volumes.clone()
+    for volume, bent in zip(volumes, mapped, strict=True):
+        tops = volume.amax((0, 1, 2))
+        heights = (tops > volume.amin((0, 1, 2))).nonzero().squeeze(1)
+        slices = slice_minmax(volume[..., heights].permute(3, 0, 1, 2))  # (B, 1, D, H) in [0, 1]
+        bent[..., heights] = curve(slices).permute(1, 2, 3, 0) * tops[heights]
+    return mapped
 
 
 def random_monotone(generator: torch.Generator, *, levels: int = 8, central: float = 0.6) -> TableMap:

@@ -1,6 +1,7 @@
 """Methods, one file each; `names()` lists them and `load_method(name)` gives one with its shipped weights."""
 
 from harmony_lite.methods import (
+    adversarial,
     bias_correction,
     blindharmony,
     classical,
@@ -9,11 +10,13 @@ from harmony_lite.methods import (
     ncc_ascent,
     ravel,
     ssimh,
+    supervised,
 )
 from harmony_lite.methods.base import Harmonizer, load_method, method_class, names
 
 __all__ = [
     "Harmonizer",
+    "adversarial",
     "bias_correction",
     "blindharmony",
     "classical",
@@ -25,4 +28,5 @@ __all__ = [
     "ncc_ascent",
     "ravel",
     "ssimh",
+    "supervised",
 ]

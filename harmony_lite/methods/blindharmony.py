@@ -10,7 +10,6 @@ Three readings of it are data, not code: `ours`, `paper` (as printed) and `relea
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Sequence
 from copy import copy
@@ -21,55 +20,26 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torch.optim import Adam
-from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from harmony_lite.cohort import Needs, TargetOnly
-from harmony_lite.images.normalize import foreground
+from harmony_lite.images.normalize import foreground, slice_minmax
 from harmony_lite.methods.base import Harmonizer, check_names, register
+from harmony_lite.methods.flow_prior import Encoding, FlowSettings, new_flow, prior_of, train_prior
 from harmony_lite.methods.template_grid import check_grid, check_volumes, packed_image, unpacked_image
-from harmony_lite.nets.flows import MIXINGS, spline_flow
-from harmony_lite.profiles import Profile, active
-from harmony_lite.training import History, train
+from harmony_lite.nets.flows import MIXINGS
+from harmony_lite.profiles import active
+from harmony_lite.training import History
 
 __all__ = [
-    "VARIANTS", "BlindHarmony", "Encoding", "FlowSettings", "LoopSettings", "Result", "bits_per_dimension",
-    "edge_descent", "flat_regions", "ncc_and_gradient", "optimise",
+    "STARTS", "VARIANTS", "BlindHarmony", "LoopSettings", "Result", "edge_descent", "flat_regions", "ncc_and_gradient",
+    "optimise",
 ]  # fmt: skip
 
-GRADIENT_CLIP = 50.0  # of the gradient's norm: the first steps of a spline flow are wild
+STARTS = ("at the same height", "of all heights", "at full contrast")
 COUNTERS = "num_batches_tracked"  # of batch normalization: nothing depends on them, and names cost bytes
 START_BYTES = 120_000  # of the averaged slices in a weights file, beside the flow
 
 # ---------------------------------------------------------------------------------------------------------- settings
-
-
-@dataclass(frozen=True)
-class FlowSettings:
-    """The prior and its training; the defaults are the paper's (sections 3.3 and 4.2, supplement 2.1).
-
-    Attributes:
-        levels: of the multiscale flow, each folding 2 x 2 pixels.
-        steps: couplings in each level.
-        hidden: channels in the couplings' networks; the paper prints none, 96 gives the released parameter count.
-        mixing: "paper" has a 1x1 convolution on both sides of each coupling, "released" one before.
-        bits: grey levels are 2 ** bits; the paper prints none, the released code takes 12.
-        learning_rate: of Adam, annealed to 0 along a cosine.
-        training_steps: 20,000 printed here, 10,000 in the later paper and the released script.
-        batch: slices; the released code takes 256.
-        validation_share: of the people, kept from training to choose the best weights; whole people, where the
-            released code splits slices.
-    """
-
-    levels: int = 4
-    steps: int = 7
-    hidden: int = 96
-    mixing: str = "released"
-    bits: int = 8
-    learning_rate: float = 5e-4
-    training_steps: int = 20_000
-    batch: int = 256
-    validation_share: float = 0.125
 
 
 @dataclass(frozen=True)
@@ -90,7 +60,9 @@ class LoopSettings:
         dequantize: "centre" keeps intensities at the middle of their grey level, both ways; "noise" adds uniform noise
             and rounds down on the way back, as the released code does in every iteration.
         after_shrink: return the image after the last shrink, as the released code does; Algorithm 1 returns x_N.
-        start: x0 the averaged slice "at the same height", or "of all heights".
+        start: x0 the averaged slice "at the same height", or "of all heights"; or that of the same height "at full
+            contrast": averaging people blurs, so it is stretched to the mean and deviation that one person's slice has.
+        use_flow: False leaves the flow out, and with it Equation 12: the ascent that the flow is held against.
     """
 
     alpha: float = 0.001
@@ -104,6 +76,11 @@ class LoopSettings:
     dequantize: str = "centre"
     after_shrink: bool = False
     start: str = "at the same height"
+    use_flow: bool = True
+
+    def __post_init__(self) -> None:
+        if self.start not in STARTS:
+            raise ValueError(f"start: found {self.start!r}, wanted one of {', '.join(map(repr, STARTS))}")
 
 
 VARIANTS = {
@@ -111,47 +88,6 @@ VARIANTS = {
     "paper": LoopSettings(start="of all heights"),
     "released": LoopSettings(centred=False, dequantize="noise", after_shrink=True),
 }
-
-# ------------------------------------------------------------------------------------------- grey levels and density
-
-
-@dataclass(frozen=True)
-class Encoding:
-    """Intensities in [0, 1] as the flow sees them: grey levels from -1/2 to 1/2.
-
-    >>> encoding = Encoding(bits=8)
-    >>> image = torch.tensor([0.0, 0.5, 1.0])
-    >>> torch.allclose(encoding.decode(encoding.encode(image)), image)
-    True
-    """
-
-    bits: int = 8
-
-    @property
-    def levels(self) -> int:
-        """How many grey levels there are."""
-        return 2**self.bits
-
-    def encode(self, images: Tensor, noise: Tensor | None = None) -> Tensor:
-        """[0, 1] to [-1/2, 1/2]: the middle of the grey level, or with noise in [0, 1) a place within it."""
-        scaled = images * (self.levels - 1)
-        return ((scaled + 0.5) if noise is None else (scaled.floor() + noise)) / self.levels - 0.5
-
-    def decode(self, encoded: Tensor, *, floor: bool = False) -> Tensor:
-        """Back to intensities; `floor` rounds down to a grey level, as the released code does."""
-        scaled = (encoded + 0.5) * self.levels
-        return (scaled.floor() if floor else scaled - 0.5) / (self.levels - 1)
-
-
-def bits_per_dimension(flow: Any, images: Tensor, encoding: Encoding, noise: Tensor) -> Tensor:
-    """Negative log-likelihood of grey levels, Equation 8 in bits per pixel: (B,) from images (B, 1, H, W) in [0, 1].
-
-    Uniform noise spreads a level over its width (Theis et al. 2016); each level is 1 / levels wide for the flow, which
-    adds `bits` to every pixel.
-    """
-    log_density = flow.log_prob(encoding.encode(images, noise))
-    return -log_density / (math.log(2) * images[0].numel()) + encoding.bits
-
 
 # -------------------------------------------------------------------------------------------------- the two distances
 
@@ -256,8 +192,7 @@ def optimise(
     """Algorithm 1 on a batch of slices.
 
     Args:
-        flow: in eval mode, between (B, 1, H, W) and (B, D); None leaves the flow out (the ascent that it is held
-            against).
+        flow: in eval mode, between (B, 1, H, W) and (B, D); None leaves it out, as `settings.use_flow` False does.
         start: x0, (B, 1, H, W) in [0, 1].
         sources: x_s, the same shape and range.
         mask: bool, the same shape: the brain.
@@ -269,6 +204,7 @@ def optimise(
     Returns:
         The harmonized slices with correlations and shrink factors.
     """
+    flow = flow if settings.use_flow else None
     encoding, counted = encoding or Encoding(), mask if settings.inside else torch.ones_like(mask)
     flat = flat_regions(sources, mask if settings.inside else None, settings.flat_quantile)
     if settings.beta2 and not bool(flat.any()):
@@ -330,6 +266,7 @@ class BlindHarmony(Harmonizer):
         self._flow: Any = None
         self._start: Tensor | None = None  # (D, H, W): averaged slices, each scaled to [0, 1] before
         self._tops: Tensor | None = None  # (W,): the slices' mean maximum, target units; 0 where nobody has brain
+        self._moments: Tensor | None = None  # (W, 2): mean and deviation of one person's scaled slice, inside the brain
 
     @classmethod
     def from_variant(cls, variant: str) -> Self:
@@ -363,7 +300,7 @@ class BlindHarmony(Harmonizer):
         """
         generator = generator or torch.Generator().manual_seed(0)
         training, validation = self._prepare(view, generator)
-        self.history = _train_prior(self._flow, training, validation, self.prior, generator, checkpoint, progress)
+        self.history = train_prior(self._flow, training, validation, self.prior, generator, checkpoint, progress)
         self._flow.eval()
         return self
 
@@ -371,7 +308,7 @@ class BlindHarmony(Harmonizer):
         """Bits per pixel, mean over the first three batches."""
         generator = torch.Generator().manual_seed(0)
         training, validation = self._prepare(view, generator)
-        history = _train_prior(self._flow, training, validation, self.prior, generator, None, False, steps=3)
+        history = train_prior(self._flow, training, validation, self.prior, generator, None, False, steps=3)
         return sum(history.losses) / len(history.losses)
 
     def _prepare(self, view: TargetOnly, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -381,12 +318,13 @@ class BlindHarmony(Harmonizer):
         held_out = max(1, round(self.prior.validation_share * len(scans.images)))
         if held_out >= len(scans.images):
             raise ValueError(f"target scans: found {len(scans.images)} people, wanted at least 2, one of them held out")
-        images, tops = scaled_slices(scans.images * scans.mask)  # (N, 1, D, H, W) in [0, 1], (N, W)
+        images, tops = slice_minmax(scans.images * scans.mask), slice_tops(scans.images * scans.mask)
         self._start = images.mean(0)[0]
         self._tops = tops.sum(0) / (tops > 0).sum(0).clamp_min(1)
+        self._moments = _mean_moments(images, scans.mask)
         with torch.random.fork_rng():
             torch.manual_seed(generator.initial_seed())  # first weights are drawn from torch's global state
-            self._flow = _new_flow(self.prior, images.shape[2:4])
+            self._flow = new_flow(self.prior, images.shape[2:4])
         has_brain = scans.mask.flatten(1, 3).any(1)  # (N, W)
         slices = [
             image[0].permute(2, 0, 1)[brain][:, None] for image, brain in zip(images, has_brain, strict=True)
@@ -416,7 +354,7 @@ class BlindHarmony(Harmonizer):
             ValueError: images that are not volumes, not finite, without contrast, or on another grid; no weights.
         """
         check_volumes(images, mask)
-        start, tops = self._fitted()
+        start, tops, _ = self._fitted()
         check_grid(images, tuple(start.shape))
         mask = foreground(images.float()) if mask is None else mask
         result = torch.zeros_like(images, dtype=torch.float32)
@@ -439,13 +377,10 @@ class BlindHarmony(Harmonizer):
             heights: axial positions.
             batch: slices at once.
         """
-        start, _ = self._fitted()
         heights = torch.as_tensor(heights)
-        volumes = (image * inside, inside, start.to(image.device))
-        sources, masks, starts = (volume[..., heights].permute(2, 0, 1)[:, None] for volume in volumes)
-        sources = scaled(sources)
-        if self.loop.start == "of all heights":
-            starts = start.mean(-1).to(image)[None, None].expand_as(sources)
+        scaled = slice_minmax((image * inside)[None, None])[0, 0]
+        sources, masks = (volume[..., heights].permute(2, 0, 1)[:, None] for volume in (scaled, inside))
+        starts = self._starts(heights, masks).to(image)
         generator = torch.Generator().manual_seed(0)  # of the released variant's noise: one scan, one result
         flow, encoding = self._flow.to(image.device), Encoding(self.prior.bits)
         parts = [
@@ -453,6 +388,20 @@ class BlindHarmony(Harmonizer):
             for chunk in zip(starts.split(batch), sources.split(batch), masks.split(batch), strict=True)
         ]
         return Result(*(torch.cat([getattr(part, name) for part in parts]) for name in ("images", "ncc", "shrink")))
+
+    def _starts(self, heights: Tensor, masks: Tensor) -> Tensor:
+        """x0 of each slice, (B, 1, D, H), from the brain (B, 1, D, H)."""
+        start, _, moments = self._fitted()
+        if self.loop.start == "of all heights":
+            return start.mean(-1).expand(len(heights), 1, -1, -1)
+        starts = start[..., heights.cpu()].permute(2, 0, 1)[:, None]
+        if self.loop.start == "at the same height":
+            return starts
+        mean, deviation = moments[heights.cpu()].T[..., None, None, None]
+        own = torch.stack([torch.stack([x[m].mean(), x[m].std()]) for x, m in zip(starts, masks.cpu(), strict=True)])
+        own_mean, own_deviation = own.T[..., None, None, None]
+        stretched = (starts - own_mean) * deviation / own_deviation.clamp_min(1e-6) + mean
+        return stretched.clamp(0, 1) * masks.cpu()
 
     @property
     def settings(self) -> FlowSettings:
@@ -466,14 +415,14 @@ class BlindHarmony(Harmonizer):
         return self._flow
 
     def state(self) -> dict[str, Tensor]:
-        """`flow.NAME` of the flow, `start` packed, `tops`, and `prior`: what it takes to build the flow again."""
-        start, tops = self._fitted()
+        """`flow.NAME` of the flow, `start` packed, `tops`, `moments`, and `prior`: what it takes to build the flow."""
+        start, tops, moments = self._fitted()
         prior = self.prior
         numbers = [prior.levels, prior.steps, prior.hidden, prior.bits, MIXINGS.index(prior.mixing)]
         packed = packed_image(start, start > 0, most_bytes=START_BYTES)
         packed = {f"start.{name}": value for name, value in packed.items()}
         flow = {f"flow.{name}": v for name, v in self._flow.state_dict().items() if not name.endswith(COUNTERS)}
-        return {**flow, **packed, "tops": tops, "prior": torch.tensor(numbers)}
+        return {**flow, **packed, "tops": tops, "moments": moments, "prior": torch.tensor(numbers)}
 
     def load_state(self, state: dict[str, Tensor]) -> Self:
         """Take over what an earlier fit learned.
@@ -484,11 +433,11 @@ class BlindHarmony(Harmonizer):
         flow = {name.removeprefix("flow."): value for name, value in state.items() if name.startswith("flow.")}
         packed = {name.removeprefix("start."): value for name, value in state.items() if name.startswith("start.")}
         rest = {name: value for name, value in state.items() if not name.startswith(("flow.", "start."))}
-        check_names(self.name, rest, {"tops", "prior"})
+        check_names(self.name, rest, {"tops", "moments", "prior"})
         levels, steps, hidden, bits, mixing = state["prior"].tolist()
         self.prior = replace(self.prior, levels=levels, steps=steps, hidden=hidden, bits=bits, mixing=MIXINGS[mixing])
-        self._start, self._tops = unpacked_image(packed), state["tops"]
-        self._flow = _new_flow(self.prior, self._start.shape[:2])
+        self._start, self._tops, self._moments = unpacked_image(packed), state["tops"], state["moments"]
+        self._flow = new_flow(self.prior, self._start.shape[:2])
         counters = {name: v for name, v in self._flow.state_dict().items() if name.endswith(COUNTERS)}
         try:
             self._flow.load_state_dict(counters | flow)
@@ -497,82 +446,20 @@ class BlindHarmony(Harmonizer):
         self._flow.eval()
         return self
 
-    def _fitted(self) -> tuple[Tensor, Tensor]:
-        if self._flow is None or self._start is None or self._tops is None:
+    def _fitted(self) -> tuple[Tensor, Tensor, Tensor]:
+        if self._flow is None or self._start is None or self._tops is None or self._moments is None:
             raise ValueError(f"{self.name}: found no prior, wanted `fit` or loaded weights")
-        return self._start, self._tops
+        return self._start, self._tops, self._moments
 
 
-def prior_of(profile: Profile) -> FlowSettings:
-    """The prior's settings in a profile's sizes."""
-    return FlowSettings(
-        levels=profile.flow_levels,
-        steps=profile.flow_steps,
-        hidden=profile.flow_hidden,
-        training_steps=profile.flow_training_steps,
-        batch=profile.flow_batch,
-    )
+def slice_tops(volumes: Tensor) -> Tensor:
+    """Largest value of every axial slice: (N, W) from (N, 1, D, H, W)."""
+    return volumes.amax((1, 2, 3))
 
 
-def scaled(slices: Tensor) -> Tensor:
-    """Slices (B, 1, H, W), 0 outside the brain, divided by their maximum: [0, 1] as the paper's min-max has it.
-
-    An empty slice stays 0.
-    """
-    return slices.clamp_min(0) / slices.amax((1, 2, 3), keepdim=True).clamp_min(1e-12)
-
-
-def scaled_slices(volumes: Tensor) -> tuple[Tensor, Tensor]:
-    """Volumes (N, 1, D, H, W) with every axial slice divided by its maximum, and these maxima (N, W)."""
-    tops = volumes.clamp_min(0).amax((1, 2, 3))  # (N, W)
-    return volumes.clamp_min(0) / tops[:, None, None, None].clamp_min(1e-12), tops
-
-
-def _new_flow(prior: FlowSettings, size: Sequence[int]) -> Any:
-    return spline_flow((1, *size), levels=prior.levels, steps=prior.steps, hidden=prior.hidden, mixing=prior.mixing)
-
-
-def _train_prior(
-    flow: Any,
-    training: Tensor,
-    validation: Tensor,
-    prior: FlowSettings,
-    generator: torch.Generator,
-    checkpoint: str | Path | None,
-    progress: bool,
-    *,
-    steps: int | None = None,
-) -> History:
-    """Maximize the likelihood of slices (B, 1, H, W) in [0, 1] (Equations 6 to 8), in bits per pixel.
-
-    `steps` stops early, on the way of the whole schedule.
-    """
-    encoding = Encoding(prior.bits)
-    optimizer = Adam(flow.parameters(), lr=prior.learning_rate)
-
-    def draw_batch(generator: torch.Generator) -> Tensor:
-        chosen = training[torch.randint(len(training), (prior.batch,), generator=generator)]
-        mirrored = torch.rand(prior.batch, generator=generator) < 0.5
-        return torch.where(mirrored[:, None, None, None], chosen.flip(2), chosen)  # left and right, axis x
-
-    def batch_loss(model: Any, batch: Tensor, generator: torch.Generator) -> Tensor:
-        noise = torch.rand(batch.shape, generator=generator).to(batch)
-        return bits_per_dimension(model, batch, encoding, noise).mean()
-
-    def validate(model: Any) -> float:
-        noise = torch.rand(validation.shape, generator=torch.Generator().manual_seed(0))
-        device = next(model.parameters()).device
-        values = [
-            bits_per_dimension(model, chunk.to(device), encoding, part.to(device))
-            for chunk, part in zip(validation.split(32), noise.split(32), strict=True)
-        ]
-        return float(torch.cat(values).mean())
-
-    return train(
-        flow.train(), optimizer, batch_loss, draw_batch,
-        steps=steps or prior.training_steps, generator=generator,
-        scheduler=CosineAnnealingLR(optimizer, prior.training_steps),
-        validate=validate, validate_every=max(1, prior.training_steps // 10),
-        checkpoint=checkpoint, recipe={name: getattr(prior, name) for name in prior.__dataclass_fields__},
-        gradient_clip=GRADIENT_CLIP, progress=progress,
-    )  # fmt: skip
+def _mean_moments(images: Tensor, mask: Tensor) -> Tensor:
+    """(W, 2): mean and deviation inside the brain of slices (N, 1, D, H, W), mean over the people; 0 without brain."""
+    count = mask.sum((1, 2, 3))  # (N, W)
+    mean = (images * mask).sum((1, 2, 3)) / count.clamp_min(1)
+    spread = ((images - mean[:, None, None, None]).square() * mask).sum((1, 2, 3)) / count.clamp_min(1)
+    return torch.stack([mean, spread.sqrt()], -1).sum(0) / (count > 0).sum(0).clamp_min(1)[:, None]
