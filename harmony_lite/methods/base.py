@@ -34,7 +34,8 @@ class Harmonizer(ABC):
         reference_is_enough: whether one reference image replaces fitting and shipped weights.
         is_shipped: whether weights come with the package; False for what is fitted on the scanners in question.
         profile_matters: whether weights depend on the profile; those that do not are shipped once, made in `quick`.
-        is_slicewise: whether every axial slice is harmonized by itself, so that a mask may leave heights out.
+        is_slicewise: whether every axial slice is harmonized by itself, in [0, 1], so that a mask may leave heights
+            out; `tops` (W,) then says what 1 becomes in the target's units at each height.
         is_trained: whether `fit` takes many steps and a `checkpoint` from which an interrupted one goes on; then it
             leaves a `history`.
     """

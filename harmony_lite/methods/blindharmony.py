@@ -217,7 +217,10 @@ def optimise(
         beta1 = settings.step * squared if settings.beta1 is None else settings.beta1
         shrink.append((1 - beta1 * ncc / squared).flatten())
         x = passed + beta1 * gradient + settings.beta2 * edge_descent(passed, flat)  # line 2, Equation 13
-        passed = x if flow is None else _through_flow(flow, x, settings, encoding, generator)  # line 3, Equation 12
+        if flow is None or (iteration == settings.iterations - 1 and not settings.after_shrink):
+            passed = x  # the last shrink is of no use to who returns x_N
+        else:
+            passed = _through_flow(flow, x, settings, encoding, generator)  # line 3, Equation 12
         if watch is not None:
             watch(iteration, x)
     final = passed if settings.after_shrink else x
@@ -407,6 +410,11 @@ class BlindHarmony(Harmonizer):
     def settings(self) -> FlowSettings:
         """What the weights depend on: the prior's settings; those of the loop may change after."""
         return self.prior
+
+    @property
+    def tops(self) -> Tensor:
+        """(W,): what 1 of a harmonized slice becomes in the target's units; 0 where no target person has brain."""
+        return self._fitted()[1]
 
     @property
     def flow(self) -> Any:

@@ -81,7 +81,8 @@ class DomainNetworks(Harmonizer):
             progress: show a bar for each source.
 
         Raises:
-            ValueError: scans that are not volumes, not finite or without contrast; a grid that the network cannot fold.
+            ValueError: scans that are not volumes, not finite or without contrast; a grid that CycleGAN cannot halve
+                twice.
         """
         seed = 0 if generator is None else generator.initial_seed()
         self._networks, self.histories = {}, {}
@@ -113,6 +114,13 @@ class DomainNetworks(Harmonizer):
         losses = [loss for history in every for loss in history.losses]
         return History(losses, seconds=sum(history.seconds for history in every))
 
+    @property
+    def tops(self) -> Tensor:
+        """(W,): what 1 of a harmonized slice becomes in the target's units; 0 where no target person has brain."""
+        if self._tops is None:
+            raise ValueError(f"{self.name}: found no network, wanted `fit` or loaded weights")
+        return self._tops
+
     # ----------------------------------------------------------------------------------------------------- harmonize
 
     @torch.no_grad()
@@ -141,7 +149,7 @@ class DomainNetworks(Harmonizer):
                 named where there are several; no weights; another number of heights than the target's.
         """
         check_volumes(images, mask)
-        network, tops = self._of(scanner), self._tops.to(images.device)
+        network, tops = self._of(scanner), self.tops.to(images.device)
         if images.shape[-1] != len(tops):
             raise ValueError(f"images: found {images.shape[-1]} heights, wanted {len(tops)}, as in the target's scans")
         mask = foreground(images.float()) if mask is None else mask
@@ -169,9 +177,7 @@ class DomainNetworks(Harmonizer):
 
     def state(self) -> dict[str, Tensor]:
         """`SOURCE/NAME` of each source's network, and `tops`."""
-        if self._tops is None:
-            raise ValueError(f"{self.name}: found no network, wanted `fit` or loaded weights")
-        return {**_by_source(self._networks), "tops": self._tops}
+        return {**_by_source(self._networks), "tops": self.tops}
 
     def load_state(self, state: dict[str, Tensor]) -> Self:
         """Take over what an earlier fit learned; the settings have to be those of that fit.

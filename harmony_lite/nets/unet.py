@@ -39,18 +39,16 @@ class UNet(nn.Module):
         self.last = nn.Conv2d(widths[0], 1, 1)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Raises ValueError where height or width cannot be halved `levels` times."""
-        side = 2**self.levels
-        if images.shape[2] % side or images.shape[3] % side:
-            raise ValueError(f"images: found {tuple(images.shape[2:])} pixels, wanted multiples of {side}")
-        features = [self.first(images)]
+        """Same height and width as the images; sides that cannot be halved so often are filled up with 0 meanwhile."""
+        (height, width), side = images.shape[2:], 2**self.levels
+        features = [self.first(functional.pad(images, (0, -width % side, 0, -height % side)))]
         for block in self.down:
             features.append(block(functional.max_pool2d(features[-1], 2)))  # half the side each time
         x = features.pop()
         for block in self.up:
             x = functional.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
             x = block(torch.cat([features.pop(), x], 1))
-        return self.last(x)
+        return self.last(x)[..., :height, :width]
 
 
 def _two_convolutions(inputs: int, outputs: int) -> nn.Sequential:

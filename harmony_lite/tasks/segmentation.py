@@ -87,7 +87,7 @@ class WhiteMatterUNet:
         """Train on scans of the target domain.
 
         Args:
-            scans: (N, 1, D, H, W), any units; D and H divisible by 16.
+            scans: (N, 1, D, H, W), any units.
             mask: bool, same shape: the brain.
             white: bool, same shape: white matter.
             generator: of first weights and batches; seed 0 when None.
@@ -96,7 +96,7 @@ class WhiteMatterUNet:
             steps: stop early, on the way of the whole schedule.
 
         Raises:
-            ValueError: shapes that differ, scans without contrast, a grid that the network cannot fold.
+            ValueError: shapes that differ, scans without contrast.
         """
         for name, other in (("mask", mask), ("white", white)):
             if other.shape != scans.shape:
@@ -137,7 +137,7 @@ class WhiteMatterUNet:
             bool, same shape, inside the mask.
 
         Raises:
-            ValueError: no weights, shapes that differ, images without contrast, a grid that the network cannot fold.
+            ValueError: no weights, shapes that differ, images without contrast.
         """
         if self._network is None:
             raise ValueError(f"{self.classifier}: found no network, wanted `fit` or the shipped weights")

@@ -1,76 +1,101 @@
-"""BlindHarmony's tables (Jeong et al., ICCV 2023) without its own method: slices of a person, target TIM Trio.
+"""BlindHarmony's tables (Jeong et al., ICCV 2023): slices of a person, target TIM Trio.
 
-Tables 1 and 4: the target scan itself under four intensity maps. Table 2: four source scanners. Table 3: white matter
-segmented after each method, here by the atlas of `harmony_lite.tasks.atlas` in place of the paper's U-Net.
-Histogram matching works slice by slice on the maps and on volumes for the scanners, as the paper says (sections 4.3 and
-4.4), and SSIMH, of which it says the latter only, likewise; the other form stands beside. PSNR and SSIM are taken in
-axial slices within the brain and averaged over a person's slices; every scan, the target's too, is scaled by its own
-1st and 99th percentiles, where the paper scales slices by minimum and maximum. Overlap is that of the whole volume
-with the tissue that the simulation knows, where the paper's labels are FSL FAST's; methods that draw a straight line
-are left out there, because the atlas scales every scan by itself.
+Tables 1 and 4, and the supplement's Table 3: the target scan itself, every slice under one of four intensity maps.
+Table 2: four source scanners. Table 3: white matter segmented after each method by a U-Net that has seen the target
+only, in the measured slices; the truth is the simulation's, where the paper's labels are FSL FAST's. PSNR and SSIM are
+taken in axial slices within the brain and averaged over a person's slices; every slice is scaled by its own minimum and
+maximum, as in the paper, and methods that give slices in [0, 1] are taken at their word. Histogram matching works slice
+by slice on the maps and on volumes for the scanners, as the paper says (sections 4.3 and 4.4), and SSIMH, of which it
+says the latter only, likewise; the other form stands beside. BlindHarmony is the variant `ours`: its step c is 1/3
+where the paper prints beta1 = 1000, and 1/6 where it prints 500, since on slices of this size the printed weights are
+other steps; `paper` and `released` stand beside, as do the same ascent without the flow, and the one that begins at the
+contrast of one person's slice. U-net and CycleGAN are trained on the same training people as the flow, on pairs and on
+different people.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from torch import Tensor
 
 from harmony_lite.cohort import Cohort
-from harmony_lite.evaluate.experiments.fits import Fit, Fitted
+from harmony_lite.evaluate.experiments.fits import Fitted
 from harmony_lite.evaluate.experiments.measuring import (
     MAPS,
     SCANNERS,
-    STRAIGHT_LINES,
     Compared,
     Entry,
     Measurement,
     averages,
     beside,
     fits_of,
-    images_of,
+    measured_in_slices,
     rescanned,
-    scaled_by_itself,
-    tissue_overlap,
+    white_matter_overlap,
 )
 from harmony_lite.evaluate.published import load
-from harmony_lite.evaluate.report import measured
 from harmony_lite.images import intensity_maps
-from harmony_lite.images.normalize import full_range_minmax
 
-__all__ = ["FITS", "ON_MAPS", "ON_SCANNERS", "PEOPLE_ON", "mapped", "measure", "on_maps", "on_scanners"]
+__all__ = ["ABLATION", "CURVES", "FITS", "ON_MAPS", "ON_SCANNERS", "PEOPLE_ON", "measure", "on_maps", "on_scanners"]
 
 TARGET = "oasis_trio"
 SOURCES = {condition: presets[0] for condition, presets in load("blindharmony").conditions.items()}
 PEOPLE_ON = (TARGET, *SOURCES.values())
 CURVES = {
-    "Exp": intensity_maps.exp,
-    "Log": intensity_maps.log,
-    "Gamma 0.7": intensity_maps.Gamma(0.7),
-    "Gamma 1.5": intensity_maps.Gamma(1.5),
+    "Exp": intensity_maps.MAPS["exp"],
+    "Log": intensity_maps.MAPS["log"],
+    "Gamma 0.7": intensity_maps.MAPS["gamma0.7"],
+    "Gamma 1.5": intensity_maps.MAPS["gamma1.5"],
 }
 SIMULATED = ("Exp", "Log", "Gamma 0.7")  # Table 1; the fourth map is Table 4's
-BESIDE = beside("affine-match", "nyul", "white-stripe", "ncc-ascent")
+OURS = ("blindharmony", "ours")
+PRINTED_STEP = 1 / 3  # c, where the paper prints beta1 = 1000
+
+ITSELF = Entry("BlindHarmony", *OURS)
+BESIDE_IT = (
+    *beside("blindharmony:paper", "blindharmony:released"),
+    Entry("ascent without the flow", *OURS, changes=(("use_flow", False),)),
+    Entry("x0 at full contrast", *OURS, changes=(("start", "at full contrast"),)),
+)
+CLASSICAL = beside("affine-match", "nyul", "white-stripe", "ncc-ascent")
 ON_MAPS = (
+    ITSELF,
     Entry("HM", "histogram-matching", "slice"),
     Entry("SSIMH", "ssimh", "slice"),
+    *(
+        Entry(f"{network} {domain}", method, "maps", name)
+        for network, method in (("CycleGAN", "cyclegan"), ("U-net", "unet"))
+        for domain, name in (("Exp", "exp"), ("Log", "log"), ("Gamma0.7", "gamma0.7"))
+    ),
+    *BESIDE_IT,
     *beside("histogram-matching:volume", "ssimh:volume"),
-    *BESIDE,
+    *CLASSICAL,
 )
 ON_SCANNERS = (
+    ITSELF,
     Entry("HM", "histogram-matching", "volume"),
     Entry("SSIMH", "ssimh", "volume"),
+    Entry("CycleGAN each", "cyclegan", "scanners"),
+    Entry("U-net each", "unet", "scanners"),
+    *BESIDE_IT,
     *beside("histogram-matching:slice", "ssimh:slice"),
-    *BESIDE,
+    *CLASSICAL,
     *beside("n4", "combat:target", "ravel"),
 )
-FITS = (*fits_of(ON_SCANNERS, PEOPLE_ON), *fits_of(ON_MAPS, PEOPLE_ON), Fit("atlas", "tissues", (TARGET,)))
+HALVED = Entry("BlindHarmony beta1 = 500", *OURS, changes=(("step", PRINTED_STEP / 2),))
+ABLATION = (
+    Entry("alpha = 0", *OURS, changes=(("alpha", 0.0),)),
+    Entry("beta1 = 0", *OURS, changes=(("step", 0.0),)),
+    Entry("beta2 = 0", *OURS, changes=(("beta2", 0.0),)),
+)
+FITS = (*fits_of(ON_SCANNERS, PEOPLE_ON), *fits_of(ON_MAPS, PEOPLE_ON))
 
 
 def measure(person: Cohort, fitted: Fitted) -> Iterator[Measurement]:
-    """Tables 1 to 4 and the averages in the text, for one person on the scanners `PEOPLE_ON`."""
-    maps = list(on_maps(person, fitted))
-    scanners = list(on_scanners(person, fitted))
+    """All tables and the averages in the text, for one person on the scanners `PEOPLE_ON`."""
+    maps, scanners = list(on_maps(person, fitted)), list(on_scanners(person, fitted))
     yield from (*maps, *scanners)
     of_table = {place: [one for one in (*maps, *scanners) if one.place == place] for place in ("Table 1", "Table 2")}
     for place, table, conditions in (("section 4.3", "Table 1", SIMULATED), ("section 4.4", "Table 2", tuple(SOURCES))):
@@ -78,47 +103,57 @@ def measure(person: Cohort, fitted: Fitted) -> Iterator[Measurement]:
         yield from averages(psnr, conditions, "average", place=place)
 
 
-def mapped(scan: Tensor, mask: Tensor, condition: str) -> Tensor:
-    """A scan (1, 1, D, H, W) under one of the maps, in its own units: background and maximum stay where they are."""
-    inside = scan * mask
-    return CURVES[condition](full_range_minmax(inside)) * inside.max()
+def on_maps(
+    person: Cohort,
+    fitted: Fitted,
+    entries: Sequence[Entry] = ON_MAPS,
+    *,
+    ablation: Sequence[Entry] = ABLATION,
+    conditions: Sequence[str] = tuple(CURVES),
+) -> Iterator[Measurement]:
+    """Tables 1 and 4 and the supplement's Table 3 for some rows: the target scan under maps, brought back."""
+    bent, mask, slices = person.with_target(TARGET).with_maps(CURVES), person.mask, fitted.profile.slices
+    target = bent.scans(TARGET)
+    for condition in conditions:
+        source = bent.scans(condition)
+
+        def row(entry: Entry, source: Tensor = source, condition: str = condition) -> Compared:
+            return entry.harmonized(source, condition, mask, fitted, PEOPLE_ON, slices=slices)
+
+        is_printed = condition in SIMULATED
+        images = [Compared("Source", source), *map(row, entries)]
+        place, measures = ("Table 1", ("psnr", "ssim")) if is_printed else ("Table 4", ("psnr",))
+        if not is_printed:
+            images = [*(_renamed(one, {ITSELF.row: "BlindHarmony beta1 = 1000"}) for one in images), row(HALVED)]
+        ablated = [*(_renamed(one, {ITSELF.row: "Baseline"}) for one in images if one.row == ITSELF.row)]
+        ablated += map(row, ablation if is_printed and ablated else ())
+        for where, rows in ((place, images), ("supplement Table 3", ablated)):
+            for one in rows:
+                for name, value in measured_in_slices(one, target, mask, measures, slices).items():
+                    yield Measurement(where, name, one.row, condition, MAPS, one.method, one.variant, "", value)
 
 
-def on_maps(person: Cohort, fitted: Fitted, entries: Sequence[Entry] = ON_MAPS) -> Iterator[Measurement]:
-    """Tables 1 and 4 for some rows: the target scan under four maps, brought back."""
-    scan, mask = person.scans(TARGET), person.mask
-    target = scaled_by_itself(scan, mask, fitted, PEOPLE_ON)
-    for condition in CURVES:
-        source = mapped(scan, mask, condition)  # as the target is scaled: the ends of the range stay where they are
-        images = [Compared("Source", _on_the_line(source, scan, target, mask))]
-        for entry in entries:
-            image = fitted(entry.fit(PEOPLE_ON)).harmonize(source, mask=mask)
-            images.append(Compared(entry.row, image, entry.method, entry.variant))
-        place, measures = ("Table 1", ("psnr", "ssim")) if condition in SIMULATED else ("Table 4", ("psnr",))
-        for one in images:
-            values = measured(one.image, target, mask, measures, slices=fitted.profile.slices)
-            for name, value in values.items():
-                yield Measurement(place, name, one.row, condition, MAPS, one.method, one.variant, "", value)
+def _renamed(one: Compared, names: dict[str, str]) -> Compared:
+    return replace(one, row=names.get(one.row, one.row))
 
 
-def _on_the_line(image: Tensor, scan: Tensor, scaled: Tensor, mask: Tensor) -> Tensor:
-    """An image on the straight line that takes a scan to its scaled self."""
-    low, high = (values[mask] for values in (scan, scaled))
-    gain = (high.max() - high.min()) / (low.max() - low.min())
-    return (image - low.min()) * gain + high.min()
-
-
-def on_scanners(person: Cohort, fitted: Fitted, entries: Sequence[Entry] = ON_SCANNERS) -> Iterator[Measurement]:
+def on_scanners(
+    person: Cohort,
+    fitted: Fitted,
+    entries: Sequence[Entry] = ON_SCANNERS,
+    *,
+    conditions: Sequence[str] = tuple(SOURCES),
+) -> Iterator[Measurement]:
     """Tables 2 and 3 for some rows: four source scanners, and the rescan."""
-    mask = person.mask
-    target = scaled_by_itself(person.scans(TARGET), mask, fitted, PEOPLE_ON)
-    for condition, scanner in SOURCES.items():
-        images = images_of(person, scanner, entries, fitted, PEOPLE_ON, "Source")
+    mask, slices, target = person.mask, fitted.profile.slices, person.scans(TARGET)
+    for condition in conditions:
+        scanner = SOURCES[condition]
+        source, own_mask = person.scans(scanner), person.masks(scanner)
+        images = [Compared("Source", source)]
+        images += (entry.harmonized(source, scanner, own_mask, fitted, PEOPLE_ON, slices=slices) for entry in entries)
         for one in (*images, rescanned(person, fitted, PEOPLE_ON)):
             kind = (one.row, condition, SCANNERS, one.method, one.variant)
-            values = measured(one.image, target, mask, ("psnr", "ssim"), slices=fitted.profile.slices)
-            for name, value in values.items():
+            for name, value in measured_in_slices(one, target, mask, ("psnr", "ssim"), slices).items():
                 yield Measurement("Table 2", name, *kind, "", value)
-            if one.method not in STRAIGHT_LINES:
-                overlap, atlas = tissue_overlap(person, one.image, fitted, TARGET)
-                yield Measurement("Table 3", "iou", *kind, atlas, overlap["iou"])
+            overlap, network = white_matter_overlap(person, one.image, slices)
+            yield Measurement("Table 3", "iou", *kind, network, overlap)

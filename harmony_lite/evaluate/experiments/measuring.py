@@ -5,23 +5,30 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
+from typing import Any
 
+import torch
 from torch import Tensor
 
 from harmony_lite.cohort import Cohort
 from harmony_lite.evaluate import metrics
 from harmony_lite.evaluate.experiments.fits import Fit, Fitted, largest_tissue
+from harmony_lite.images.normalize import axial_slices, slice_minmax
 from harmony_lite.methods import method_class
 from harmony_lite.simulate import LABELS
 from harmony_lite.tasks.brain_age import shares_of_brain
+from harmony_lite.tasks.segmentation import WhiteMatterUNet
 
 __all__ = [
-    "MAPS", "RESCAN", "SCANNERS", "STRAIGHT_LINES", "Compared", "Entry", "Measurement", "age_error", "averages",
-    "beside", "fits_of", "images_of", "rescanned", "scaled_by_itself", "tissue_overlap",
+    "MAPS", "RESCAN", "SCANNERS", "STRAIGHT_LINES", "Compared", "Entry", "Measurement", "age_error", "at_heights",
+    "averages", "beside", "fits_of", "images_of", "measured_in_slices", "rescanned", "scaled_by_itself",
+    "tissue_overlap", "white_matter_overlap",
 ]  # fmt: skip
 
 MAPS, SCANNERS = "i", "ii"  # data tiers
 RESCAN = "rescan"
+WHITE = 3  # of `largest_tissue`
+Values = dict[str, float]
 # methods whose result is a straight line of the scan: a classifier that scales every scan by itself sees no difference
 STRAIGHT_LINES = ("affine-match", "percentile", "white-stripe")
 
@@ -55,11 +62,48 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Entry:
-    """A row of a table and the method behind it."""
+    """A row of a table and the method behind it.
+
+    Attributes:
+        row: the paper's name where it prints the row.
+        method: its name.
+        variant: of the method.
+        domain: the source domain whose network is taken, whatever the scan is of; that of the scan when empty.
+        changes: settings of the loop that differ from the variant's, by name.
+    """
 
     row: str
     method: str
     variant: str
+    domain: str = ""
+    changes: tuple[tuple[str, Any], ...] = ()
+
+    def harmonized(
+        self,
+        scan: Tensor,
+        scanner: str,
+        mask: Tensor,
+        fitted: Fitted,
+        scanners: Sequence[str],
+        slices: int | None = None,
+    ) -> Compared:
+        """A scan (1, 1, D, H, W) after this row's method.
+
+        Args:
+            scan: of the source.
+            scanner: its name.
+            mask: the brain.
+            fitted: where the method comes from.
+            scanners: of the fit, the target first.
+            slices: how many axial slices will be measured; a method that takes every slice by itself leaves out the
+                others, which stay 0.
+        """
+        method = fitted(self.fit(scanners))
+        if self.changes:
+            method = method.with_loop(**dict(self.changes))
+        inside = at_heights(mask, slices) if slices and method.is_slicewise else mask
+        image = method.harmonize(scan, scanner=self.domain or scanner, mask=inside)
+        return Compared(self.row, image, self.method, self.variant, method.tops if method.is_slicewise else None)
 
     def fit(self, scanners: Sequence[str], *, corrected: bool = False) -> Fit:
         """What this row's method has to be fitted to; the target first."""
@@ -68,12 +112,21 @@ class Entry:
 
 @dataclass(frozen=True)
 class Compared:
-    """An image of one row, on the target's grid and in its units."""
+    """An image of one row, on the target's grid.
+
+    Attributes:
+        row: its name.
+        image: (1, 1, D, H, W), in the target's units.
+        method: that made it.
+        variant: of the method.
+        tops: (W,): what 1 of a slice in [0, 1] is in these units, where the method works on such slices.
+    """
 
     row: str
     image: Tensor
     method: str = ""
     variant: str = ""
+    tops: Tensor | None = None
 
 
 def beside(*methods: str) -> tuple[Entry, ...]:
@@ -108,8 +161,38 @@ def images_of(
     source, own_mask = person.scans(scanner), person.masks(scanner)
     yield Compared(untouched, scaled_by_itself(source, own_mask, fitted, scanners))
     for entry in entries:
-        method = fitted(entry.fit(scanners))
-        yield Compared(entry.row, method.harmonize(source, scanner=scanner, mask=own_mask), entry.method, entry.variant)
+        yield entry.harmonized(source, scanner, own_mask, fitted, scanners)
+
+
+def at_heights(mask: Tensor, slices: int) -> Tensor:
+    """A mask (1, 1, D, H, W) at the evenly spaced axial positions that are measured, empty at the others."""
+    positions = axial_slices(mask.float(), slices, mask=mask)[1][0]
+    kept = torch.zeros(mask.shape[-1], dtype=torch.bool)
+    kept[positions] = True
+    return mask & kept
+
+
+def measured_in_slices(one: Compared, target: Tensor, mask: Tensor, measures: Sequence[str], slices: int) -> Values:
+    """PSNR and SSIM in axial slices, each in [0, 1], BlindHarmony's scale (section 4.1): 1 is the range.
+
+    The target's slices, and those of a source or of a method that knows no such scale, are divided by their own
+    maximum; a method that gives slices in [0, 1] is taken at its word.
+
+    Args:
+        one: the image; negative values count as 0, as does everything outside the mask.
+        target: (1, 1, D, H, W).
+        mask: bool, same shape: the brain.
+        measures: of "psnr" and "ssim".
+        slices: how many, evenly spaced over the mask.
+
+    Returns:
+        The mean over the slices, by measure.
+    """
+    truth, positions = axial_slices(slice_minmax(target.clamp_min(0) * mask), slices, mask=mask)
+    image = one.image.clamp_min(0) * mask
+    scaled = slice_minmax(image) if one.tops is None else image / one.tops.clamp_min(1e-6)
+    found, inside = (axial_slices(volume, slices, positions=positions)[0] for volume in (scaled, mask))
+    return {name: float(getattr(metrics, name)(found, truth, inside, data_range=1.0).mean()) for name in measures}
 
 
 def scaled_by_itself(scan: Tensor, mask: Tensor, fitted: Fitted, scanners: Sequence[str]) -> Tensor:
@@ -125,6 +208,17 @@ def rescanned(person: Cohort, fitted: Fitted, scanners: Sequence[str]) -> Compar
     """The same person again on the target scanner: the floor of PSNR and SSIM in every table of scanners."""
     again = person.scans(person.scanners[0], repeat=1)
     return Compared(RESCAN, scaled_by_itself(again, person.mask, fitted, scanners))
+
+
+def white_matter_overlap(person: Cohort, image: Tensor, slices: int) -> tuple[float, str]:
+    """Overlap of the white matter that the target's U-Net finds with the true one, in axial slices; and the network.
+
+    Returns:
+        Intersection over union of all voxels of so many evenly spaced slices, and the classifier's name.
+    """
+    inside, network = at_heights(person.mask, slices), WhiteMatterUNet.shipped()
+    found, truth = network.segment(image, inside), (largest_tissue(person) == WHITE) & inside
+    return float(metrics.iou(found.to(torch.uint8), truth.to(torch.uint8), labels=[1]).mean()), network.classifier
 
 
 def tissue_overlap(person: Cohort, image: Tensor, fitted: Fitted, target: str) -> tuple[dict[str, float], str]:
