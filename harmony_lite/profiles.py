@@ -74,8 +74,8 @@ QUICK = Profile(
     unet_training_steps=1500,
     unet_batch=8,
     cyclegan_width=12,
-    cyclegan_training_steps=1200,
-    cyclegan_batch=4,
+    cyclegan_training_steps=1000,
+    cyclegan_batch=2,
 )
 FULL = Profile(
     name="full",

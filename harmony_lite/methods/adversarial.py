@@ -21,7 +21,7 @@ from harmony_lite.methods.domain_networks import DomainNetworks
 from harmony_lite.profiles import active
 from harmony_lite.training import History, train
 
-__all__ = ["AdversarialSettings", "CycleGAN", "discriminator", "generator_network", "two_player_loss"]
+__all__ = ["AdversarialSettings", "CycleGAN", "Generator", "discriminator", "two_player_loss"]
 
 RESIDUAL_BLOCKS = 9  # supplement 2.3
 SLOPE = 0.2  # of the leaky ReLU, as in the CycleGAN paper
@@ -62,24 +62,34 @@ class _Residual(nn.Module):
         return x + self.body(x)
 
 
-def generator_network(width: int) -> nn.Sequential:
-    """Slices (B, 1, H, W) in [0, 1] to slices in [0, 1]: two convolutions, nine residual blocks, three convolutions.
+class Generator(nn.Module):
+    """Slices (B, 1, H, W) in [0, 1] to slices about there: two convolutions, nine residual blocks, three convolutions.
 
-    The first two halve the image and the next to last double it, as the CycleGAN paper's do; the supplement gives the
-    numbers of convolutions and not their strides.
+    The first two halve the image and the next two double it, as the CycleGAN paper's do; the supplement gives the
+    numbers of convolutions and not their strides. What they find is added to the slice and begins at 0. That is ours:
+    without it a small generator spends its short training on learning to copy (1,200 steps, validation: 15 dB where the
+    untouched source has 25).
     """
-    doubled = nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False)
-    return nn.Sequential(
-        *_normalized(1, width, stride=2),
-        *_normalized(width, 2 * width, stride=2),
-        *(_Residual(2 * width) for _ in range(RESIDUAL_BLOCKS)),
-        doubled,
-        *_normalized(2 * width, width),
-        doubled,
-        *_normalized(width, width),
-        nn.Conv2d(width, 1, 3, padding=1),
-        nn.Sigmoid(),
-    )
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        doubled = nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False)
+        last = nn.Conv2d(width, 1, 3, padding=1)
+        for weight in last.parameters():
+            nn.init.zeros_(weight)
+        self.change = nn.Sequential(
+            *_normalized(1, width, stride=2),
+            *_normalized(width, 2 * width, stride=2),
+            *(_Residual(2 * width) for _ in range(RESIDUAL_BLOCKS)),
+            doubled,
+            *_normalized(2 * width, width),
+            doubled,
+            *_normalized(width, width),
+            last,
+        )
+
+    def forward(self, slices: Tensor) -> Tensor:
+        return slices + self.change(slices)
 
 
 def discriminator(width: int) -> nn.Sequential:
@@ -105,7 +115,7 @@ class _Players(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.to_target, self.to_source = generator_network(width), generator_network(width)
+        self.to_target, self.to_source = Generator(width), Generator(width)
         self.judge_target, self.judge_source = discriminator(width), discriminator(width)
 
 
@@ -154,7 +164,7 @@ class CycleGAN(DomainNetworks):
         )
 
     def _new_network(self) -> nn.Module:
-        return generator_network(self.settings.width)
+        return Generator(self.settings.width)
 
     def _trained(
         self,
