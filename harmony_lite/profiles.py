@@ -33,6 +33,7 @@ class Profile:
         cyclegan_width: channels of CycleGAN's first convolution.
         cyclegan_training_steps: of each source domain.
         cyclegan_batch: slices of each domain a step.
+        cyclegan_learning_rate: of all its networks.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Profile:
     cyclegan_width: int
     cyclegan_training_steps: int
     cyclegan_batch: int
+    cyclegan_learning_rate: float
 
 
 QUICK = Profile(
@@ -74,8 +76,9 @@ QUICK = Profile(
     unet_training_steps=1500,
     unet_batch=8,
     cyclegan_width=12,
-    cyclegan_training_steps=1000,
+    cyclegan_training_steps=600,  # its discriminators are hardly better than chance by then
     cyclegan_batch=2,
+    cyclegan_learning_rate=1e-3,  # higher than printed, since steps are few
 )
 FULL = Profile(
     name="full",
@@ -97,6 +100,7 @@ FULL = Profile(
     cyclegan_width=128,
     cyclegan_training_steps=200_000,  # supplement 2.3: 40 epochs of 75,240 slices are 376,000 steps of 8
     cyclegan_batch=8,
+    cyclegan_learning_rate=2e-4,  # supplement 2.3
 )
 PROFILES = {profile.name: profile for profile in (QUICK, FULL)}
 

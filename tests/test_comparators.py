@@ -71,8 +71,7 @@ def test_cyclegan_is_as_the_supplement_says():
     assert sum(isinstance(m, torch.nn.LeakyReLU) for m in judge.modules()) == 4
     assert sum(isinstance(m, torch.nn.InstanceNorm2d) for m in judge.modules()) == 4
     images = torch.rand(2, 1, 32, 40, generator=torch.Generator().manual_seed(0))
-    made = generator(images)
-    assert made.shape == images.shape and float(made.min()) > 0 and float(made.max()) < 1
+    assert torch.equal(generator(images), images)  # where it begins
 
 
 def test_each_player_is_pushed_by_its_own_losses_only():

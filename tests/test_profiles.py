@@ -41,6 +41,7 @@ def test_unknown_profile_is_refused_with_found_and_wanted(monkeypatch):
 def test_full_is_at_least_as_big_as_quick_in_every_number():
     quick, full = dataclasses.asdict(profiles.QUICK), dataclasses.asdict(profiles.FULL)
     assert full.pop("spacing") < quick.pop("spacing")
+    assert full.pop("cyclegan_learning_rate") <= quick.pop("cyclegan_learning_rate")
     assert full.pop("seed") == quick.pop("seed")
     assert (full.pop("name"), quick.pop("name")) == ("full", "quick")
     assert all(full[size] > quick[size] for size in quick)
