@@ -63,6 +63,10 @@ INPUT is one NIfTI file (.nii, .nii.gz) and OUTPUT the file to write; or INPUT i
 written under the same name below the folder OUTPUT (files that end in _mask, _dseg or _probseg are left out).
 The result is float32 and has the shape, affine, orientation and header of its input. Nothing is left half written.
 
+A method that works on the model's own grid (blindharmony, ncc-ascent, unet, cyclegan) keeps the resolution of a scan
+on another one: the brain is aligned to the template and harmonized on the model's grid, and the smooth change is
+applied to the scan's own voxels. That wants a skull-stripped scan or --mask, and takes some 20 seconds.
+
 With --reference, the target is that one scan. Without it, the target is the one that the shipped standards and weights
 were made from. Compare like with like: a skull-stripped scan wants a skull-stripped reference, a whole head another one
 (or masks for both).
@@ -179,13 +183,12 @@ def harmonize(arguments: argparse.Namespace) -> int:
             f"--mask {job.mask}: found one mask for the folder {source}, wanted it with a single scan only"
         )
     if not source.is_dir():
-        harmonize_file(job, source, out)
-        print(f"{out}: {source} by {job.method}{f' to {job.reference}' if job.reference else ''}")
+        print(f"{out}: {source} by {harmonize_file(job, source, out)}")
         return 0
-    done, failures = harmonize_folder(job, source, out, jobs=arguments.jobs)
+    done, failures, used = harmonize_folder(job, source, out, jobs=arguments.jobs)
     for failure in failures:
         _complain(failure)
-    print(f"{out}: {done} of {done + len(failures)} scans by {job.method}")
+    print(f"{out}: {done} of {done + len(failures)} scans by {used}")
     return 2 if failures else 0
 
 

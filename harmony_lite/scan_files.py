@@ -16,9 +16,12 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from harmony_lite import weights
 from harmony_lite.images import nifti
+from harmony_lite.images.normalize import foreground
 from harmony_lite.interruption import interrupt
 from harmony_lite.methods import Harmonizer, load_method, method_class
+from harmony_lite.methods.own_grid import harmonize_on_own_grid, is_model_grid
 from harmony_lite.simulate import preset
 
 __all__ = ["Job", "harmonize_file", "harmonize_folder"]
@@ -50,17 +53,22 @@ class Job:
     threads: int | None = None
 
 
-def harmonize_file(job: Job, source: Path, out: Path) -> None:
+def harmonize_file(job: Job, source: Path, out: Path) -> str:
     """Harmonize one file.
+
+    Returns:
+        What did it: the method, its variant, and the reference or the weights with the start of their SHA-256.
 
     Raises:
         ValueError, FileNotFoundError: what is wrong with a file, the method or the output's place, in one line.
     """
     _check_output(out, source, job)
-    _scan(_prepare(job), source, out, job)
+    prepared = _prepare(job)
+    _scan(prepared, source, out, job)
+    return prepared.used
 
 
-def harmonize_folder(job: Job, source: Path, out: Path, *, jobs: int = 1) -> tuple[int, list[str]]:
+def harmonize_folder(job: Job, source: Path, out: Path, *, jobs: int = 1) -> tuple[int, list[str], str]:
     """Harmonize every scan below a folder; a bad one does not stop the others.
 
     Args:
@@ -70,7 +78,7 @@ def harmonize_folder(job: Job, source: Path, out: Path, *, jobs: int = 1) -> tup
         jobs: processes.
 
     Returns:
-        How many scans were harmonized, and one message for each that was not.
+        How many scans were harmonized, one message for each that was not, and what did it, as `harmonize_file` says it.
 
     Raises:
         ValueError, FileNotFoundError: what is wrong with the folders, the method or the reference, in one line.
@@ -85,19 +93,18 @@ def harmonize_folder(job: Job, source: Path, out: Path, *, jobs: int = 1) -> tup
     pairs = [(scan, out / scan.relative_to(source)) for scan in scans]
     existed = {folder for _, target in pairs for folder in target.parents if folder.exists()}
     try:
-        failures = _run_all(job, pairs, min(jobs, len(pairs)))
+        failures, used = _run_all(job, pairs, min(jobs, len(pairs)))
     finally:
         _remove_empty({folder for _, target in pairs for folder in target.parents} - existed)
-    return len(pairs) - len(failures), failures
+    return len(pairs) - len(failures), failures, used
 
 
-def _run_all(job: Job, pairs: list[tuple[Path, Path]], jobs: int) -> list[str]:
-    """Harmonize every pair (input, output); gives the message of each that the user has to mend."""
+def _run_all(job: Job, pairs: list[tuple[Path, Path]], jobs: int) -> tuple[list[str], str]:
+    """Harmonize every pair (input, output); gives the message of each that the user has to mend, and what did it."""
     progress = partial(tqdm, total=len(pairs), unit="scan", desc=job.method, disable=None)  # none where nobody looks
+    prepared = _prepare(job)  # what is wrong with the method or the reference is said once, here
     if jobs == 1:
-        method = _prepare(job)
-        return [message for pair in progress(pairs) if (message := _attempt(method, *pair, job))]
-    _prepare(job)  # what is wrong with the method or the reference is said once, here
+        return [message for pair in progress(pairs) if (message := _attempt(prepared, *pair, job))], prepared.used
     threads = max(1, (os.cpu_count() or 1) // jobs)
     job = replace(job, threads=threads)
     # a forked child of a process that has used torch may hang
@@ -105,7 +112,8 @@ def _run_all(job: Job, pairs: list[tuple[Path, Path]], jobs: int) -> list[str]:
     with ProcessPoolExecutor(jobs, mp_context=context, initializer=_start_worker, initargs=(job,)) as pool:
         try:
             waiting = [pool.submit(_work, *pair) for pair in pairs]
-            return [message for done in progress(as_completed(waiting)) if (message := done.result())]
+            failures = [message for done in progress(as_completed(waiting)) if (message := done.result())]
+            return failures, prepared.used
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)  # the files in hand are finished, no other is begun
             raise
@@ -141,10 +149,11 @@ def _attempt(method: _Prepared, source: Path, out: Path, job: Job) -> str | None
 
 @dataclass(frozen=True)
 class _Prepared:
-    """A method ready for scans, and the reference it is given."""
+    """A method ready for scans, the reference it is given, and what is said about both."""
 
     method: Harmonizer
     reference: Tensor | None
+    used: str
 
 
 def _prepare(job: Job) -> _Prepared:
@@ -159,29 +168,48 @@ def _prepare(job: Job) -> _Prepared:
         reference = scan.volume
         if job.reference_mask is not None:
             reference = reference * nifti.read_mask(job.reference_mask, scan)
+    method = load_method(job.method, job.variant, fitted=False)
+    used = f"{cls.name}, variant {job.variant or cls.variants[0]}"
+    if enough and reference is not None:
+        return _Prepared(method, reference, f"{used}, to {job.reference}")
     try:
-        method = load_method(job.method, job.variant, fitted=not (enough and reference is not None))
+        path = cls.shipped_weights(job.variant or cls.variants[0])
     except FileNotFoundError as error:
         hint = "; or give --reference FILE" if enough else ""
         raise FileNotFoundError(f"{error}{hint}") from error
-    return _Prepared(method, reference)
+    return _Prepared(method, reference, f"{used}, weights {path.stem} (sha256 {_load(method, path)[:12]})")
+
+
+def _load(method: Harmonizer, path: Path) -> str:
+    """Give a method its weights; returns their SHA-256."""
+    state, card = weights.load(path)
+    try:
+        method.load_state(state)
+    except (ValueError, KeyError, IndexError, RuntimeError) as error:  # tensors of another method, size or number
+        raise ValueError(f"{path}: found weights that {method.name} cannot take, wanted its own: {error}") from error
+    return card.sha256
 
 
 def _scan(prepared: _Prepared, source: Path, out: Path, job: Job) -> None:
-
+    method, reference = prepared.method, prepared.reference
     scan = nifti.read(source)
     mask = nifti.read_mask(job.mask, scan) if job.mask else None
+    # an ascent from a reference takes place on the reference's own grid
+    is_native = method.on_template_grid and not (method.reference_is_enough and reference is not None)
     try:
-        harmonized = prepared.method.harmonize(
-            scan.volume, reference=prepared.reference, scanner=job.scanner, mask=mask
-        )
+        if is_native and not is_model_grid(scan.volume, scan.affine):
+            brain = foreground(scan.volume) if mask is None else mask
+            harmonized = harmonize_on_own_grid(
+                method, scan.volume, scan.affine, brain, reference=reference, scanner=job.scanner
+            )
+        else:
+            harmonized = method.harmonize(scan.volume, reference=reference, scanner=job.scanner, mask=mask)
     except ValueError as error:
         raise ValueError(f"{source}: {error}") from error
     nifti.write(out, harmonized, scan)
 
 
 def _check_output(out: Path, source: Path, job: Job) -> None:
-
     nifti.check_destination(out, source, job.reference, job.reference_mask, job.mask)
 
 

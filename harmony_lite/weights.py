@@ -147,7 +147,7 @@ def load(path: str | Path) -> tuple[dict[str, Tensor], Card]:
     try:
         tensors = safetensors.torch.load(data)
     except Exception as error:  # the library's own error is a plain Exception subclass and changes between versions
-        raise ValueError(f"{path}: found a file that is no safetensors file: {error}") from error
+        raise ValueError(f"{path}: found a file that is no safetensors file, wanted one: {error}") from error
     return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}, card
 
 
@@ -223,7 +223,7 @@ def _read_card(path: Path) -> Card:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:  # not UTF-8, or not JSON
-        raise ValueError(f"{path}: found a card that is not JSON: {error}") from error
+        raise ValueError(f"{path}: found a card that is not JSON, wanted JSON: {error}") from error
     if not isinstance(content, dict) or sorted(content) != wanted:
         found = ", ".join(sorted(content)) if isinstance(content, dict) else type(content).__name__
         raise ValueError(f"{path}: found a card with {found}, wanted {', '.join(wanted)}")

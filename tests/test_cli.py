@@ -1,6 +1,8 @@
 """The command line: what each command writes and prints, and that help comes quickly."""
 
+import hashlib
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,9 +12,10 @@ import numpy as np
 import pytest
 import torch
 
-from harmony_lite import cli, methods, weights
+from harmony_lite import cli, methods, scan_files, weights
 from harmony_lite.cohort import Cohort, Scans, TargetOnly
 from harmony_lite.images import nifti
+from harmony_lite.methods.own_grid import model_grid
 from harmony_lite.profiles import active
 
 SHAPE = (20, 22, 64)  # higher than the slices of either profile
@@ -55,7 +58,8 @@ def test_harmonize_to_a_reference(tmp_path, capsys, source, target, method, vari
     save(tmp_path / "brain.nii", scan_values() > 0)
     masks = ["--mask", tmp_path / "brain.nii", "--reference-mask", tmp_path / "brain.nii"]
     assert run("harmonize", "--method", method, *chosen, *masks, "--reference", target, source, out) == 0
-    assert capsys.readouterr().out.startswith(str(out))
+    used = f"{method.replace('_', '-')}, variant {variant or 'volume'}, to {target}"
+    assert capsys.readouterr().out == f"{out}: {source} by {used}\n"
     harmonized, original, wanted = nib.load(out), nib.load(source), nib.load(target)
     assert harmonized.shape == original.shape and harmonized.get_data_dtype() == np.float32
     np.testing.assert_array_equal(harmonized.affine, original.affine)
@@ -101,6 +105,9 @@ def test_without_a_reference_the_shipped_standard_serves(tmp_path, monkeypatch, 
     folder = tmp_path / "cache" / "weights"
     weights.save(method.state(), folder / f"percentile.volume.{active().name}.safetensors", **card)
     assert run("harmonize", "--method", "percentile", source, out) == 0
+    hashed = hashlib.sha256((folder / f"percentile.volume.{active().name}.safetensors").read_bytes()).hexdigest()
+    used = f"percentile, variant volume, weights percentile.volume.{active().name} (sha256 {hashed[:12]})"
+    assert capsys.readouterr().out == f"{out}: {source} by {used}\n"
     harmonized, wanted = nifti.read(out).volume, nifti.read(target).volume
     for share in (1, 99):
         found = np.percentile(harmonized[harmonized != 0], share)
@@ -109,6 +116,109 @@ def test_without_a_reference_the_shipped_standard_serves(tmp_path, monkeypatch, 
     assert run("methods", "--json") == 0
     rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
     assert rows["percentile"]["shipped"] == ["volume"] and rows["affine-match"]["shipped"] == []
+
+
+# what can be wrong with the weights in one's own folder, which come before the shipped ones: how it is made from a
+# shipped pair (weights, card), and what is said about it
+WRONG_WEIGHTS = {
+    "one byte turned": (lambda w, c: _turn_a_byte(w), "found weights with SHA-256 {now}, wanted {before} as on their"),
+    "half a file": (
+        lambda w, c: w.write_bytes(w.read_bytes()[:5000]),
+        "found weights with SHA-256 {now}, wanted {before}",
+    ),
+    "no card": (lambda w, c: c.unlink(), "json: found no such file, wanted the card of the weights beside it"),
+    "a card of something else": (lambda w, c: c.write_text('{"name": "x"}'), "json: found a card with name, wanted co"),
+    "a card that is no JSON": (lambda w, c: c.write_text("sha256: 1"), "json: found a card that is not JSON, wanted"),
+    "a pickle with a fitting card": (
+        lambda w, c: _replace(w, c, b"\x80\x04K\x01."),
+        "found a file that is no safetensors file, wanted",
+    ),
+    "those of another method": (
+        lambda w, c: _replace(w, c, (weights.SHIPPED / "percentile.volume.quick.safetensors").read_bytes()),
+        "found weights that blindharmony cannot take, wanted its own: blindharmony: found the tensors",
+    ),
+    "those of another size": (
+        lambda w, c: _without_a_row(w),
+        "found weights that blindharmony cannot take, wanted its own: blindharmony: found a flow of another form",
+    ),
+}
+
+
+def _turn_a_byte(path):
+    data = bytearray(path.read_bytes())
+    data[-1000] ^= 1
+    path.write_bytes(data)
+
+
+def _replace(path, card, data):
+    path.write_bytes(data)
+    card.write_text(json.dumps(json.loads(card.read_text()) | {"sha256": hashlib.sha256(data).hexdigest()}))
+
+
+def _without_a_row(path):
+    state, card = weights.load(path)
+    name = max((name for name in state if name.startswith("flow.")), key=lambda name: state[name].numel())
+    state[name] = state[name][1:]
+    weights.save(state, path, **{key: value for key, value in vars(card).items() if key != "sha256"})
+
+
+@pytest.mark.parametrize("spoil, message", WRONG_WEIGHTS.values(), ids=WRONG_WEIGHTS)
+def test_corrupted_or_foreign_weights_are_refused(tmp_path, monkeypatch, capsys, source, spoil, message):
+    monkeypatch.setenv("HARMONY_CACHE", str(tmp_path / "cache"))
+    own = tmp_path / "cache" / "weights" / f"blindharmony.ours.{active().name}.safetensors"
+    own.parent.mkdir(parents=True)
+    shipped = methods.method_class("blindharmony").shipped_weights("ours")
+    for path, place in ((shipped, own), (shipped.with_suffix(".json"), own.with_suffix(".json"))):
+        shutil.copyfile(path, place)
+    before = hashlib.sha256(own.read_bytes()).hexdigest()
+    spoil(own, own.with_suffix(".json"))
+    out = tmp_path / "out.nii.gz"
+    assert run("harmonize", "--method", "blindharmony", source, out) == 2
+    said = capsys.readouterr()
+    wanted = message.format(now=hashlib.sha256(own.read_bytes()).hexdigest(), before=before)
+    assert wanted in said.err and str(own.with_suffix("")) in said.err and "wanted" in said.err
+    assert said.err.count("\n") == 1 and said.out == "" and not out.exists()
+
+
+def test_which_scans_are_aligned_first(tmp_path, monkeypatch, capsys):
+    """Only those off the model's grid, and only for methods that work on it."""
+    aligned = []
+
+    def recorded(method, volume, affine, mask, **rest):
+        aligned.append((method.name, int(mask.sum()), rest))
+        return volume * mask
+
+    monkeypatch.setattr(scan_files, "harmonize_on_own_grid", recorded)
+    shape, grid = model_grid()
+    rng = np.random.default_rng(0)
+    radius = np.sqrt(sum(axis**2 for axis in np.meshgrid(*[np.linspace(-1, 1, n) for n in shape], indexing="ij")))
+    brain = np.where(radius < 0.8, rng.integers(300, 900, shape), 0)
+    on_it = save(tmp_path / "on.nii.gz", brain, grid)
+    off_it = save(tmp_path / "off.nii.gz", brain, grid + np.eye(4, k=3) * 0.5)
+    small = save(tmp_path / "small.nii.gz", radius < 0.5, off := grid + np.eye(4, k=3) * 0.5, np.uint8)
+    assert off[0, 3] == grid[0, 3] + 0.5
+    out = tmp_path / "out.nii.gz"
+    assert run("harmonize", "--method", "ncc-ascent", on_it, out) == 0 and not aligned
+    wanted = methods.load_method("ncc-ascent").harmonize(nifti.read(on_it).volume)
+    assert torch.equal(nifti.read(out).volume, wanted), "the library's own result, voxel by voxel"
+    assert run("harmonize", "--method", "percentile", off_it, out) == 0 and not aligned
+    # an ascent from a reference takes place on the reference's grid
+    assert run("harmonize", "--method", "ncc-ascent", "--reference", off_it, off_it, out) == 0 and not aligned
+    assert run("harmonize", "--method", "ncc-ascent", off_it, out) == 0
+    assert run("harmonize", "--method", "blindharmony", "--variant", "paper", "--mask", small, off_it, out) == 0
+    none = {"reference": None, "scanner": None}
+    found = [("ncc-ascent", int((brain > 0).sum()), none), ("blindharmony", int((radius < 0.5).sum()), none)]
+    assert aligned == found
+    assert " by blindharmony, variant paper, weights blindharmony.ours." in capsys.readouterr().out
+
+
+def test_a_head_with_its_skull_needs_a_mask(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    head = save(tmp_path / "head.nii.gz", rng.integers(1, 900, (80, 90, 80)), np.diag([2.0, 2.0, 2.0, 1.0]))
+    assert run("harmonize", "--method", "ncc-ascent", head, tmp_path / "out.nii") == 2
+    said = capsys.readouterr().err
+    assert "head.nii.gz: mask: found" in said and "a scan with its skull needs a brain mask" in said
+    assert said.count("\n") == 1 and not (tmp_path / "out.nii").exists()
 
 
 def people(folder):
@@ -134,7 +244,8 @@ def test_a_folder_is_mirrored_by_one_process_and_by_two(tmp_path, capsys, target
     one, two = files_below(tmp_path / "one"), files_below(tmp_path / "deep" / "two")
     assert set(one) == {"sub-01/anat/sub-01_T1w.nii.gz", "sub-02/anat/sub-02_T1w.nii", "extra.nii.gz"}
     assert one == two, "the number of processes does not matter"
-    assert "3 of 3 scans" in capsys.readouterr().out
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(": ")[1] for line in lines] == [f"3 of 3 scans by affine-match, variant volume, to {target}"] * 2
 
 
 def test_an_output_folder_inside_the_input_is_not_read_again(tmp_path, target):

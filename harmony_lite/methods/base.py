@@ -36,6 +36,8 @@ class Harmonizer(ABC):
         profile_matters: whether weights depend on the profile; those that do not are shipped once, made in `quick`.
         is_slicewise: whether every axial slice is harmonized by itself, in [0, 1], so that a mask may leave heights
             out; `tops` (W,) then says what 1 becomes in the target's units at each height.
+        on_template_grid: whether `harmonize` takes volumes on the model's grid only, in the template's place; the
+            command line brings a scan on another grid there and the change back (`harmony_lite.methods.own_grid`).
         is_trained: whether `fit` takes many steps and a `checkpoint` from which an interrupted one goes on; then it
             leaves a `history`.
     """
@@ -48,6 +50,7 @@ class Harmonizer(ABC):
     is_shipped: ClassVar[bool] = True
     profile_matters: ClassVar[bool] = True
     is_slicewise: ClassVar[bool] = False
+    on_template_grid: ClassVar[bool] = False
     is_trained: ClassVar[bool] = False
 
     @classmethod

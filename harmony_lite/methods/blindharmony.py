@@ -260,6 +260,7 @@ class BlindHarmony(Harmonizer):
     variants: ClassVar[tuple[str, ...]] = tuple(VARIANTS)
     shipped_variants: ClassVar[tuple[str, ...]] = ("ours",)
     is_slicewise: ClassVar[bool] = True
+    on_template_grid: ClassVar[bool] = True
     is_trained: ClassVar[bool] = True
 
     def __init__(self, loop: LoopSettings | None = None, prior: FlowSettings | None = None) -> None:

@@ -36,6 +36,7 @@ class DomainNetworks(Harmonizer):
 
     variants: ClassVar[tuple[str, ...]] = ("scanners", "maps")
     is_slicewise: ClassVar[bool] = True
+    on_template_grid: ClassVar[bool] = True
     is_trained: ClassVar[bool] = True
 
     def __init__(self, settings: Any) -> None:

@@ -121,6 +121,7 @@ class NccAscent(Harmonizer):
     name: ClassVar[str] = "ncc-ascent"
     needs: ClassVar[Needs] = Needs.TARGET_ONLY
     variants: ClassVar[tuple[str, ...]] = ("mean", "matched")
+    on_template_grid: ClassVar[bool] = True
     reference_is_enough: ClassVar[bool] = True  # an ascent may start anywhere on the target's side
 
     def __init__(self, settings: NccAscentSettings | None = None) -> None:
