@@ -37,6 +37,7 @@ from harmony_lite.evaluate.experiments import real_pair
 from harmony_lite.evaluate.published import PAPERS, load
 from harmony_lite.evaluate.statistics import bootstrap_interval
 from harmony_lite.evaluate.verdicts import judge
+from harmony_lite.images import nifti
 from harmony_lite.interruption import terminated_as_interrupted
 from harmony_lite.profiles import active
 from harmony_lite.storage import cache_folder, written_whole
@@ -259,7 +260,9 @@ def measure_real_pair() -> Path | None:
     start = time.perf_counter()
     with TemporaryDirectory() as folder:
         prepare_open_ms.prepare(patient, folder)
-        rows = list(real_pair.measure(Cohort.from_files(folder).with_target(real_pair.TARGET)))
+        pair = Cohort.from_files(folder).with_target(real_pair.TARGET)
+        lesions = nifti.read(patient / prepare_open_ms.REFERENCE).volume > 0  # its grid is the common one
+        rows = [*real_pair.measure(pair), *real_pair.measure_to_one_look(pair, lesions)]
     content = {
         "name": ledger.REAL_PAIR,
         "profile": active().name,

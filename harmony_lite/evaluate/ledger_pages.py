@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from harmony_lite.evaluate.experiments import EXPERIMENTS
+from harmony_lite.evaluate.experiments.real_pair import TO_ONE_LOOK
 from harmony_lite.evaluate.ledger import (
     NOT_COMPUTED,
     PRINTED,
@@ -220,10 +221,21 @@ def _real_pair(pair: Sequence[Row], profile: str) -> Iterator[str]:
         "others, CC-BY). Each method was given the target protocol's scan, the very one that its result is held "
         "against: an upper figure, and one patient has no interval.\n"
     )
-    names = list(dict.fromkeys(row.words[1] for row in pair))
+    for place in dict.fromkeys(row.place for row in pair):
+        if place == TO_ONE_LOOK:
+            yield (
+                "\n**Both studies brought to one look**, the simulated target's, by methods that are given no "
+                "reference: do the two scans then agree better than before? And by how many standard deviations of the "
+                "brain are lesions darker than what lies around them?\n"
+            )
+        yield from _real_table([row for row in pair if row.place == place])
+
+
+def _real_table(rows_of_place: Sequence[Row]) -> Iterator[str]:
+    names = list(dict.fromkeys(row.words[1] for row in rows_of_place))
     cells = {
         (row.words[2], row.words[1]): shown(row.ours, decimals(REAL_PAIR, row.place, row.words[1]))
-        for row in pair
+        for row in rows_of_place
         if row.ours
     }
     heads = [f"{name} (dB)" if name == "psnr" else name for name in names]

@@ -4,12 +4,19 @@ What is measured is an upper figure, since the one reference is the very scan th
 patient has no interval. The lesions changed between the two studies; numbers are kept, images are not. Both scans are
 cut to the brain, as the methods' simulated people are; two rows more ask what the head around it does to SSIMH, and
 what N4 does when the target is corrected too.
+
+A blind method has a look of its own, here that of the simulated Trio, and is given no reference. So both scans are
+brought to it, and what is measured is whether they then agree better than when each is scaled by itself; and what
+becomes of the contrast of lesions, those that changed between the studies.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
+import torch
+from scipy import ndimage
 from torch import Tensor
 
 from harmony_lite.cohort import Cohort, OneReference, Scans
@@ -17,11 +24,18 @@ from harmony_lite.evaluate.experiments.measuring import Entry, Measurement, besi
 from harmony_lite.evaluate.report import MEASURES, measured
 from harmony_lite.methods import load_method
 from harmony_lite.methods.bias_correction import without_field
+from harmony_lite.methods.own_grid import harmonize_on_own_grid
 
-__all__ = ["TARGET", "measure"]
+__all__ = ["TARGET", "TO_ONE_LOOK", "lesion_contrast", "measure", "measure_to_one_look"]
 
 TARGET, SOURCE = "study1", "study2"
 PLACE, TIER = "real pair", "iii"
+TO_ONE_LOOK = "real pair, both to one look"
+RING = 6.0  # mm: white matter around a lesion, within so much of it
+BLIND = (
+    *beside("percentile", "affine-match", "histogram-matching", "nyul", "blindharmony"),
+    Entry("ascent without the flow", "blindharmony", "ours", changes=(("use_flow", False),)),
+)
 ENTRIES = beside("percentile", "affine-match", "histogram-matching", "nyul", "white-stripe", "n4", "ssimh")
 SSIMH, N4 = Entry("ssimh, head kept", "ssimh", "volume"), Entry("n4 on both scans", "n4", "volume")
 
@@ -51,3 +65,57 @@ def _measured(entry: Entry, image: Tensor, target: Tensor, mask: Tensor) -> Iter
     for name, value in measured(image, target, mask, MEASURES).items():
         condition = f"{SOURCE} to {TARGET}"
         yield Measurement(PLACE, name, entry.row, condition, TIER, entry.method, entry.variant, "", value)
+
+
+def measure_to_one_look(pair: Cohort, lesions: Tensor) -> Iterator[Measurement]:
+    """Agreement of the two scans after each was brought to the simulated target's look, and contrast of lesions.
+
+    Args:
+        pair: as for `measure`.
+        lesions: bool (1, 1, D, H, W): lesions that changed between the studies.
+    """
+    images = {study: (pair.scans(study) * pair.masks(study), pair.masks(study)) for study in (TARGET, SOURCE)}
+    affine = pair.affine()
+    rows = [(Entry("source", "", ""), {study: image for study, (image, _) in images.items()})]
+    for entry in BLIND:
+        rows.append((entry, {study: _blindly(entry, *image, affine) for study, image in images.items()}))
+    for entry, both in rows:
+        kind = (entry.row, "the two studies", TIER, entry.method, entry.variant, "")
+        for name, value in measured(both[SOURCE], both[TARGET], pair.mask, ("psnr", "ssim", "ncc")).items():
+            yield Measurement(TO_ONE_LOOK, name, *kind, value)
+        for study, image in both.items():
+            contrast = lesion_contrast(image, images[study][1], lesions, affine)
+            yield Measurement(TO_ONE_LOOK, f"lesion contrast, {study}", *kind, contrast)
+
+
+def lesion_contrast(image: Tensor, mask: Tensor, lesions: Tensor, affine: np.ndarray) -> float:
+    """How much darker lesions are than what lies around them, in standard deviations of the brain.
+
+    Around them: the brain within `RING` mm, as far as it is brighter than the brain's median (white matter, in T1w).
+
+    Args:
+        image: (1, 1, D, H, W).
+        mask: bool, same shape: the brain.
+        lesions: bool, same shape.
+        affine: (4, 4), voxel index to mm.
+
+    Raises:
+        ValueError: no lesion inside the mask.
+    """
+    inside = lesions & mask
+    if not bool(inside.any()):
+        raise ValueError("lesions: found no voxel inside the mask, wanted at least one")
+    sizes = np.linalg.norm(affine[:3, :3], axis=0)
+    distance = torch.from_numpy(ndimage.distance_transform_edt(~lesions[0, 0].numpy(), sampling=sizes))
+    brain = image[mask]
+    around = mask & ~lesions & (distance <= RING) & (image > brain.median())
+    return float((image[around].mean() - image[inside].mean()) / brain.std())
+
+
+def _blindly(entry: Entry, image: Tensor, mask: Tensor, affine: np.ndarray) -> Tensor:
+    method = load_method(entry.method, entry.variant)
+    if entry.changes:
+        method = method.with_loop(**dict(entry.changes))
+    if method.on_template_grid:
+        return harmonize_on_own_grid(method, image, affine, mask)
+    return method.harmonize(image, mask=mask)
