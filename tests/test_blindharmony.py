@@ -1,13 +1,17 @@
 """BlindHarmony: its gradients against finite differences and autograd, its loop against the ascent without a flow."""
 
+import threading
 import warnings
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
 import torch
 
+from harmony_lite import training
 from harmony_lite.cohort import Cohort, Needs
-from harmony_lite.methods import load_method
+from harmony_lite.images.normalize import slice_minmax
+from harmony_lite.methods import flow_prior, load_method
 from harmony_lite.methods.blindharmony import (
     VARIANTS,
     BlindHarmony,
@@ -199,6 +203,26 @@ def test_a_training_is_repeated_and_read_again_to_the_same_numbers(people, fitte
     assert all(torch.equal(a, b) for a, b in zip(once_more.state().values(), fitted.state().values(), strict=True))
 
 
+def test_an_interrupted_training_goes_on_to_the_same_numbers(people, fitted, tmp_path, monkeypatch):
+    """Stopped after three steps; what follows has the losses of a training that nobody stopped, to the last digit."""
+    view, file, made = people.subset(range(4)).view(Needs.TARGET_ONLY), tmp_path / "prior.checkpoint", []
+    bits = flow_prior.bits_per_dimension
+
+    def stops(flow, *arguments):
+        made.append(flow.training)
+        if sum(made) == 4:  # in the fourth step of training
+            raise KeyboardInterrupt
+        return bits(flow, *arguments)
+
+    monkeypatch.setattr(flow_prior, "bits_per_dimension", stops)
+    monkeypatch.setattr(training, "_interrupts_between_steps", lambda: nullcontext(threading.Event()))
+    with pytest.raises(KeyboardInterrupt):
+        BlindHarmony(VARIANTS["ours"], SMALL).fit(view, checkpoint=file, progress=False)
+    monkeypatch.undo()
+    resumed = BlindHarmony(VARIANTS["ours"], SMALL).fit(view, checkpoint=file, progress=False)
+    assert resumed.history.losses == fitted.history.losses
+
+
 @pytest.mark.parametrize("variant", list(VARIANTS))
 def test_volumes_in_and_out(fitted, people, variant):
     fitted.loop = VARIANTS[variant]
@@ -251,3 +275,39 @@ def test_what_cannot_be_harmonized_is_refused(fitted, people):
         fitted.harmonize(image / 0, mask=mask)
     with pytest.raises(ValueError, match="wanted at least 2, one of them held out"):
         BlindHarmony(VARIANTS["ours"], SMALL).fit(people.subset([0]).view(Needs.TARGET_ONLY))
+
+
+def test_the_ascent_keeps_the_mean_and_the_deviation_of_where_it_begins(fitted, people):
+    """Small steps without a flow: only the pattern changes, so x0's contrast decides."""
+    person = people.subset([4])
+    image, inside, heights = person.scans("oasis_vision")[0, 0], person.mask[0, 0], torch.arange(14, 20)
+    masks = inside[..., heights].permute(2, 0, 1)[:, None]
+    tiny = dict(use_flow=False, beta2=0.0, step=0.02, iterations=300)
+    ends = {}
+    for start in ("at the same height", "at full contrast"):
+        method = BlindHarmony(replace(VARIANTS["ours"], start=start, **tiny), SMALL).load_state(fitted.state())
+        found, x0 = method.slices(image, inside, heights).images, method._starts(heights, masks)
+        for x, start_slice, mask in zip(found, x0, masks, strict=True):
+            assert x[mask].mean().item() == pytest.approx(start_slice[mask].mean().item(), abs=0.02)
+            assert x[mask].std().item() == pytest.approx(start_slice[mask].std().item(), rel=0.1)
+        ends[start] = torch.stack([x[m].std() for x, m in zip(found, masks, strict=True)])
+    assert bool((ends["at full contrast"] > ends["at the same height"]).all())
+    moments = fitted._moments[heights]
+    assert torch.allclose(ends["at full contrast"], moments[:, 1], rtol=0.15)
+
+
+def test_an_unknown_start_is_refused():
+    with pytest.raises(ValueError, match="start: found 'anywhere', wanted one of 'at the same height'"):
+        LoopSettings(start="anywhere")
+
+
+def test_use_flow_leaves_the_flow_out(fitted, people):
+    person = people.subset([4])
+    image, inside = person.scans("oasis_vision")[0, 0], person.mask[0, 0]
+    fitted.loop = VARIANTS["ours"]
+    found = fitted.with_loop(use_flow=False).slices(image, inside, [15, 16]).images
+    heights = torch.tensor([15, 16])
+    masks = inside[..., heights].permute(2, 0, 1)[:, None]
+    sources = slice_minmax((image * inside)[None, None])[0, 0][..., heights].permute(2, 0, 1)[:, None]
+    wanted = optimise(None, fitted._starts(heights, masks), sources, masks, VARIANTS["ours"]).images
+    assert torch.allclose(found, wanted) and fitted.loop.use_flow

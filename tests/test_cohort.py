@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from harmony_lite.cohort import Cohort, Needs
+from harmony_lite.images.intensity_maps import MAPS, mapped_slices
 from harmony_lite.simulate import PRESETS
 from harmony_lite.simulate.template import template
 from harmony_lite.storage import cache_folder
@@ -209,3 +210,19 @@ def test_wrong_arguments(arguments, message):
 def test_unknown_scanner_of_a_cohort(cohort):
     with pytest.raises(ValueError, match="this cohort has oasis_trio, oasis_vision"):
         cohort.scans("sonata")
+
+
+def test_maps_are_further_scanners_of_the_targets_own_scans(cohort):
+    bent = cohort.with_maps({"exp": MAPS["exp"]})
+    assert bent.scanners == ("oasis_trio", "exp") and len(bent) == len(cohort)
+    assert torch.equal(bent.scans("trio"), cohort.scans("trio")) and torch.equal(bent.masks("exp"), cohort.mask)
+    brain = cohort.scans("trio") * cohort.mask
+    assert torch.equal(bent.scans("exp"), mapped_slices(MAPS["exp"], brain))
+    assert torch.equal(bent.labels, cohort.labels) and bent.has("exp", 1)
+    assert not torch.equal(bent.scans("exp", repeat=1), bent.scans("exp"))  # the rescan under the map
+    assert bent.with_target("exp").scanners == ("exp", "oasis_trio")
+    paired = bent.subset([1]).view(Needs.PAIRED)
+    assert torch.equal(paired.sources["exp"].images, bent.scans("exp")[1:2])
+    for maps in ({}, {"oasis_trio": MAPS["exp"]}):
+        with pytest.raises(ValueError, match="maps: found"):
+            cohort.with_maps(maps)

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harmony_lite.images.intensity_maps import MAPS, Gamma, TableMap, exp, log, random_monotone
+from harmony_lite.images.intensity_maps import MAPS, Gamma, TableMap, exp, log, mapped_slices, random_monotone
 
 
 @pytest.mark.parametrize("name", MAPS)
@@ -81,3 +81,18 @@ def test_a_table_is_applied_exactly_at_levels_and_straight_between():
     torch.testing.assert_close(table(levels / 255) * 255, levels**2 / 255, atol=1e-3, rtol=0)
     between = table(torch.full((1, 1, 1, 1), 100.5 / 255)) * 255
     assert float(between) == pytest.approx((100**2 + 101**2) / 2 / 255, abs=1e-3)
+
+
+def test_slices_are_mapped_one_by_one_and_keep_their_tops():
+    generator = torch.Generator().manual_seed(0)
+    volumes = torch.rand(2, 1, 6, 5, 4, generator=generator) * torch.tensor([0.0, 1.0, 10.0, 300.0])
+    volumes[:, :, 0, 0] = 0  # a background, as brains have
+    found = mapped_slices(MAPS["exp"], volumes)
+    assert torch.equal(found[..., 0], volumes[..., 0])  # without contrast it stays as it is
+    for person in range(2):
+        for height in (1, 2, 3):
+            one = volumes[person, 0, ..., height]
+            wanted = MAPS["exp"]((one / one.max())[None, None]) * one.max()
+            assert torch.allclose(found[person, 0, ..., height], wanted[0, 0], rtol=1e-5, atol=1e-5)
+    with pytest.raises(ValueError, match="volumes: found values down to -1"):
+        mapped_slices(MAPS["exp"], volumes - 1)
