@@ -18,7 +18,7 @@ from typing import Any
 
 import safetensors.torch
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from harmony_lite.storage import cache_folder, written_whole
 
@@ -31,6 +31,7 @@ __all__ = [
     "load",
     "save",
     "shipped",
+    "without_counters",
 ]
 
 SHIPPED = Path(__file__).parent / "shipped"
@@ -168,6 +169,11 @@ def shipped(method: str, variant: str, profile: str) -> Path:
         if path.is_file():
             return path
     raise FileNotFoundError(f"{name}: found in neither {own.parent} nor {SHIPPED}; `make weights` makes it")
+
+
+def without_counters(network: nn.Module) -> dict[str, Tensor]:
+    """A network's tensors but the counters of batch normalization: nothing depends on them, and names cost bytes."""
+    return {name: value for name, value in network.state_dict().items() if not name.endswith("num_batches_tracked")}
 
 
 def _write(path: Path, data: bytes) -> None:

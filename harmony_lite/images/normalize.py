@@ -15,6 +15,7 @@ from torch import Tensor
 
 __all__ = [
     "axial_slices",
+    "brain_slices",
     "divide_by_mean",
     "foreground",
     "full_range_minmax",
@@ -224,6 +225,18 @@ def axial_slices(
         )
     taken = [volume[..., indices].permute(3, 0, 1, 2) for volume, indices in zip(volumes, positions, strict=True)]
     return torch.cat(taken), positions
+
+
+def brain_slices(volumes: Tensor, mask: Tensor) -> Tensor:
+    """All axial slices that hold brain, (B, 1, D, H), person by person and upwards within each.
+
+    Args:
+        volumes: `(N, 1, D, H, W)`.
+        mask: bool, same shape.
+    """
+    occupied = mask.flatten(1, 3).any(1)  # (N, W)
+    taken = [volume[..., own].permute(3, 0, 1, 2) for volume, own in zip(volumes, occupied, strict=True)]
+    return torch.cat(taken)
 
 
 def pad_to_multiple(images: Tensor, multiple: int, *, value: float = 0.0) -> tuple[Tensor, Callable[[Tensor], Tensor]]:

@@ -22,13 +22,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from harmony_lite.cohort import Needs, TargetOnly
-from harmony_lite.images.normalize import foreground, slice_minmax
+from harmony_lite.images.normalize import brain_slices, foreground, slice_minmax
 from harmony_lite.methods.base import Harmonizer, check_names, register
 from harmony_lite.methods.flow_prior import Encoding, FlowSettings, new_flow, prior_of, train_prior
 from harmony_lite.methods.template_grid import check_grid, check_volumes, packed_image, unpacked_image
 from harmony_lite.nets.flows import MIXINGS
 from harmony_lite.profiles import active
 from harmony_lite.training import History
+from harmony_lite.weights import without_counters
 
 __all__ = [
     "STARTS", "VARIANTS", "BlindHarmony", "LoopSettings", "Result", "edge_descent", "flat_regions", "ncc_and_gradient",
@@ -36,7 +37,6 @@ __all__ = [
 ]  # fmt: skip
 
 STARTS = ("at the same height", "of all heights", "at full contrast")
-COUNTERS = "num_batches_tracked"  # of batch normalization: nothing depends on them, and names cost bytes
 START_BYTES = 120_000  # of the averaged slices in a weights file, beside the flow
 
 # ---------------------------------------------------------------------------------------------------------- settings
@@ -329,11 +329,8 @@ class BlindHarmony(Harmonizer):
         with torch.random.fork_rng():
             torch.manual_seed(generator.initial_seed())  # first weights are drawn from torch's global state
             self._flow = new_flow(self.prior, images.shape[2:4])
-        has_brain = scans.mask.flatten(1, 3).any(1)  # (N, W)
-        slices = [
-            image[0].permute(2, 0, 1)[brain][:, None] for image, brain in zip(images, has_brain, strict=True)
-        ]  # a person's (heights, 1, D, H)
-        return torch.cat(slices[:-held_out]), torch.cat(slices[-held_out:])
+        training, validation = (slice(-held_out), slice(-held_out, None))
+        return tuple(brain_slices(images[people], scans.mask[people]) for people in (training, validation))
 
     def harmonize(
         self,
@@ -430,7 +427,7 @@ class BlindHarmony(Harmonizer):
         numbers = [prior.levels, prior.steps, prior.hidden, prior.bits, MIXINGS.index(prior.mixing)]
         packed = packed_image(start, start > 0, most_bytes=START_BYTES)
         packed = {f"start.{name}": value for name, value in packed.items()}
-        flow = {f"flow.{name}": v for name, v in self._flow.state_dict().items() if not name.endswith(COUNTERS)}
+        flow = {f"flow.{name}": value for name, value in without_counters(self._flow).items()}
         return {**flow, **packed, "tops": tops, "moments": moments, "prior": torch.tensor(numbers)}
 
     def load_state(self, state: dict[str, Tensor]) -> Self:
@@ -447,9 +444,9 @@ class BlindHarmony(Harmonizer):
         self.prior = replace(self.prior, levels=levels, steps=steps, hidden=hidden, bits=bits, mixing=MIXINGS[mixing])
         self._start, self._tops, self._moments = unpacked_image(packed), state["tops"], state["moments"]
         self._flow = new_flow(self.prior, self._start.shape[:2])
-        counters = {name: v for name, v in self._flow.state_dict().items() if name.endswith(COUNTERS)}
+        counters = self._flow.state_dict().keys() - without_counters(self._flow)
         try:
-            self._flow.load_state_dict(counters | flow)
+            self._flow.load_state_dict({name: self._flow.state_dict()[name] for name in counters} | flow)
         except RuntimeError as error:
             raise ValueError(f"{self.name}: found a flow of another form, wanted {self.prior}: {error}") from error
         self._flow.eval()

@@ -14,14 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from harmony_lite.cohort import Paired, Unpaired
-from harmony_lite.images.normalize import foreground, slice_minmax
+from harmony_lite.images.normalize import brain_slices, foreground, slice_minmax
 from harmony_lite.methods.base import Harmonizer, check_names
 from harmony_lite.methods.template_grid import check_volumes
 from harmony_lite.training import History
+from harmony_lite.weights import without_counters
 
-__all__ = ["DomainNetworks", "slices_of", "without_counters"]
-
-COUNTERS = "num_batches_tracked"  # of batch normalization: nothing depends on them, and names cost bytes
+__all__ = ["DomainNetworks", "slices_of"]
 
 
 class DomainNetworks(Harmonizer):
@@ -158,7 +157,9 @@ class DomainNetworks(Harmonizer):
         scaled = slice_minmax(images.detach().float() * mask)
         for index, inside in enumerate(mask):
             heights = (inside[0].flatten(0, 1).any(0) & (tops > 0)).nonzero().squeeze(1)
-            found = [network.to(images.device)(part) for part in _at(scaled[index, 0], heights).split(32)]
+            found = [
+                network.to(images.device)(part) for part in scaled[index, ..., heights].permute(3, 0, 1, 2).split(32)
+            ]
             found = torch.cat(found).clamp(0, 1)[:, 0] * tops[heights, None, None]
             result[index, 0][..., heights] = found.permute(1, 2, 0)
         return result * mask
@@ -211,16 +212,4 @@ def _by_source(networks: dict[str, nn.Module]) -> dict[str, Tensor]:
 def slices_of(scans: Any, what: str) -> Tensor:
     """Every axial slice with brain of a view's scans, (B, 1, D, H) in [0, 1], person by person and upwards."""
     check_volumes(scans.images, scans.mask, f"{what} scans")
-    scaled = slice_minmax(scans.images * scans.mask)
-    heights = [inside.flatten(0, 2).any(0).nonzero().squeeze(1) for inside in scans.mask]
-    return torch.cat([_at(volume[0], own) for volume, own in zip(scaled, heights, strict=True)])
-
-
-def without_counters(network: nn.Module) -> dict[str, Tensor]:
-    """A network's tensors without those that nothing depends on."""
-    return {name: value for name, value in network.state_dict().items() if not name.endswith(COUNTERS)}
-
-
-def _at(volume: Tensor, heights: Tensor) -> Tensor:
-    """(B, 1, D, H) from (D, H, W)."""
-    return volume[..., heights].permute(2, 0, 1)[:, None]
+    return brain_slices(slice_minmax(scans.images * scans.mask), scans.mask)

@@ -18,14 +18,12 @@ from torch.optim import Adam
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from harmony_lite import weights
-from harmony_lite.images.normalize import slice_minmax
+from harmony_lite.images.normalize import brain_slices, slice_minmax
 from harmony_lite.nets.unet import UNet
 from harmony_lite.profiles import active
 from harmony_lite.training import History, train
 
 __all__ = ["SegmentationSettings", "WhiteMatterUNet"]
-
-COUNTERS = "num_batches_tracked"  # of batch normalization: nothing depends on them
 
 
 @dataclass(frozen=True)
@@ -102,7 +100,7 @@ class WhiteMatterUNet:
             if other.shape != scans.shape:
                 raise ValueError(f"{name}: found shape {tuple(other.shape)}, wanted the scans' {tuple(scans.shape)}")
         settings, generator = self.settings, generator or torch.Generator().manual_seed(0)
-        images, truth = _brain_slices(slice_minmax(scans * mask), mask), _brain_slices(white.float(), mask)
+        images, truth = brain_slices(slice_minmax(scans * mask), mask), brain_slices(white.float(), mask)
         with torch.random.fork_rng():
             torch.manual_seed(generator.initial_seed())  # first weights are drawn from torch's global state
             self._network = UNet(settings.width)
@@ -155,7 +153,7 @@ class WhiteMatterUNet:
         """The network's tensors."""
         if self._network is None:
             raise ValueError(f"{self.classifier}: found no network, wanted `fit` or the shipped weights")
-        return {name: value for name, value in self._network.state_dict().items() if not name.endswith(COUNTERS)}
+        return weights.without_counters(self._network)
 
     def load_state(self, state: dict[str, Tensor]) -> Self:
         """Take over what an earlier fit learned.
@@ -164,18 +162,11 @@ class WhiteMatterUNet:
             ValueError: a network of another form.
         """
         network = UNet(self.settings.width)
-        counters = {name: v for name, v in network.state_dict().items() if name.endswith(COUNTERS)}
+        if set(state) != set(weights.without_counters(network)):
+            raise ValueError(f"{self.classifier}: found {len(state)} tensors, wanted those of a U-Net")
         try:
-            network.load_state_dict(counters | state)
+            network.load_state_dict(state, strict=False)
         except RuntimeError as error:
             raise ValueError(f"{self.classifier}: found a network of another form: {error}") from error
         self._network = network.eval()
         return self
-
-
-def _brain_slices(volumes: Tensor, mask: Tensor) -> Tensor:
-    """(B, 1, D, H): the axial slices of (N, 1, D, H, W) that hold brain."""
-    heights = [inside.flatten(0, 2).any(0) for inside in mask]
-    return torch.cat(
-        [volume[0][..., own].permute(2, 0, 1)[:, None] for volume, own in zip(volumes, heights, strict=True)]
-    )
