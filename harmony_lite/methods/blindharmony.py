@@ -444,9 +444,10 @@ class BlindHarmony(Harmonizer):
         self.prior = replace(self.prior, levels=levels, steps=steps, hidden=hidden, bits=bits, mixing=MIXINGS[mixing])
         self._start, self._tops, self._moments = unpacked_image(packed), state["tops"], state["moments"]
         self._flow = new_flow(self.prior, self._start.shape[:2])
-        counters = self._flow.state_dict().keys() - without_counters(self._flow)
+        own = self._flow.state_dict()
+        counters = {name: own[name] for name in own.keys() - without_counters(self._flow).keys()}
         try:
-            self._flow.load_state_dict({name: self._flow.state_dict()[name] for name in counters} | flow)
+            self._flow.load_state_dict(counters | flow)
         except RuntimeError as error:
             raise ValueError(f"{self.name}: found a flow of another form, wanted {self.prior}: {error}") from error
         self._flow.eval()

@@ -157,10 +157,9 @@ class DomainNetworks(Harmonizer):
         scaled = slice_minmax(images.detach().float() * mask)
         for index, inside in enumerate(mask):
             heights = (inside[0].flatten(0, 1).any(0) & (tops > 0)).nonzero().squeeze(1)
-            found = [
-                network.to(images.device)(part) for part in scaled[index, ..., heights].permute(3, 0, 1, 2).split(32)
-            ]
-            found = torch.cat(found).clamp(0, 1)[:, 0] * tops[heights, None, None]
+            slices = scaled[index, ..., heights].permute(3, 0, 1, 2)  # (B, 1, D, H)
+            found = torch.cat([network.to(images.device)(part) for part in slices.split(32)])
+            found = found.clamp(0, 1)[:, 0] * tops[heights, None, None]
             result[index, 0][..., heights] = found.permute(1, 2, 0)
         return result * mask
 
