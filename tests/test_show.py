@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from harmony_lite import show
-from harmony_lite.show.widgets import scanner_sliders, swipe, swipe_picture
+from harmony_lite.show.widgets import iteration_sliders, scanner_sliders, swipe, swipe_picture
 
 RANDOM = np.random.default_rng(0)
 IMAGE = RANDOM.random((20, 24))
@@ -108,3 +108,21 @@ def test_swipe_moves():
     controls_of(box)[0].value = 0.9
     assert picture_of(box).value != before
     assert time.process_time() - began < 2
+
+
+def test_iterations_play_over_what_was_computed():
+    ways = [[np.full((4, 4), level / 9) for level in range(first, first + 3)] for first in (0, 3, 6)]
+    box = iteration_sliders({"alpha": {"0": ways[0], "0.1": ways[1]}, "beta1": {"1000": ways[2]}})
+    setting, value, iteration = controls_of(box)
+    seen = {picture_of(box).value}
+    for control, moved in ((value, "0.1"), (iteration, 0), (setting, "beta1"), (iteration, 1)):
+        control.value = moved
+        seen.add(picture_of(box).value)
+    assert len(seen) == 5
+    assert (value.value, value.options) == ("1000", ("1000",))
+
+
+@pytest.mark.parametrize("frames", [{}, {"alpha": {"0": [IMAGE], "1": [IMAGE, IMAGE]}}])
+def test_ways_of_different_lengths_are_refused(frames):
+    with pytest.raises(ValueError, match="wanted one number"):
+        iteration_sliders(frames)

@@ -5,7 +5,7 @@ A notebook puts the static figure beside it, so that the page without a kernel, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from harmony_lite.show.figures import COLOURS, png
 
-__all__ = ["scanner_sliders", "swipe", "swipe_picture"]
+__all__ = ["iteration_sliders", "scanner_sliders", "swipe", "swipe_picture"]
 
 # name: text, lowest, highest, step; times in seconds, as the protocol has them
 _SLIDERS = {
@@ -63,6 +63,46 @@ def scanner_sliders(
         seen.value = png(figure)
 
     return widgets.HBox([widgets.VBox([*_watched(controls.values(), draw), said]), seen])
+
+
+def iteration_sliders(
+    frames: Mapping[str, Mapping[str, Sequence[np.ndarray]]], *, window: tuple[float, float] = (0, 1)
+):
+    """Buttons for what was varied, a slider over its values and one over the iterations; nothing is computed anew.
+
+    Args:
+        frames: name of a setting to its values in order, as texts, and these to the `(H, W)` images on the way, the
+            start first; of one number everywhere.
+        window: the values that are black and white.
+
+    Returns:
+        An ipywidgets box.
+
+    Raises:
+        ValueError: no setting, or ways of different lengths.
+    """
+    import ipywidgets as widgets
+
+    lengths = {len(images) for values in frames.values() for images in values.values()}
+    if len(lengths) != 1:
+        raise ValueError(f"frames: found ways of {sorted(lengths)} images, wanted one number")
+    setting = widgets.ToggleButtons(options=list(frames), description="vary")
+    value = widgets.SelectionSlider(options=list(frames[setting.value]), description="value")
+    iteration = widgets.IntSlider(value=max(lengths) - 1, min=0, max=max(lengths) - 1, description="iteration")
+    seen = widgets.Image(format="png")
+
+    def draw(_change: object = None) -> None:
+        image = frames[setting.value][value.value][iteration.value]
+        figure, axis = plt.subplots(figsize=(3.2, 3.6))
+        axis.imshow(image.T, origin="lower", cmap="gray", vmin=window[0], vmax=window[1])
+        axis.axis("off")
+        seen.value = png(figure)
+
+    def change_setting(_change: object) -> None:
+        value.options = list(frames[setting.value])
+
+    setting.observe(change_setting, names="value")
+    return widgets.HBox([widgets.VBox([setting, *_watched([value, iteration], draw)]), seen])
 
 
 def swipe_picture(
