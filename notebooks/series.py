@@ -63,7 +63,7 @@ WIDGET_NOTE = "*An interactive widget stands here while the notebook runs.*"
 # Not for students: what the exercise asks for, and what is meant for the person who teaches.
 HIDDEN_FROM_STUDENTS = {"solution", "instructor"}
 # What a run on two cores may cost: seconds of the commands after installation, and of each notebook.
-COMMAND_LIMITS = {"make run": 360, "make test": 840}
+COMMAND_LIMITS = {"make run": 600, "make test": 1080}
 NOTEBOOK_LIMITS = {"seconds": 75, "peak_megabytes": 1500}
 BUDGET_MARKERS = ("<!-- budget:start -->", "<!-- budget:end -->")
 

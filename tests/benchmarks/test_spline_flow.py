@@ -1,10 +1,13 @@
 """What the spline, the whole flow and one harmonized slice cost, ours beside plain nflows with the same parameters."""
 
+import time
 import warnings
 
 import pytest
 import torch
 from nflows.transforms.splines import unconstrained_rational_quadratic_spline
+from torch.nn import functional
+from torch.utils.flop_counter import FlopCounterMode
 
 from harmony_lite.methods.blindharmony import VARIANTS, optimise
 from harmony_lite.nets.flows import spline_flow
@@ -45,10 +48,11 @@ def test_spline(benchmark, shape, inverse, who):
         )
 
 
-def flow_and_images(who, size):
+def flow_and_images(who, size, *, batch=BATCH, **changes):
+    height, width = size if isinstance(size, tuple) else (size, size)
     torch.manual_seed(0)
-    flow = spline_flow((1, size, size), **LITE, plain=who != "ours")
-    images = torch.rand(BATCH, 1, size, size) - 0.5
+    flow = spline_flow((1, height, width), **LITE | changes, plain=who != "ours")
+    images = torch.rand(batch, 1, height, width) - 0.5
     flow.train().log_prob(images)  # sets ActNorm
     return flow, images
 
@@ -72,6 +76,39 @@ def test_flow(benchmark, size, mode, who):
         warnings.simplefilter("ignore")  # plain nflows' inverse uses a solver that torch has deprecated
         latent, _ = flow._transform(images)
         benchmark(lambda: flow._transform(images) if mode == "forward" else flow._transform.inverse(latent))
+
+
+@pytest.fixture(scope="session")
+def convolution_peak():
+    """What this machine's convolutions reach at best, FLOP a second: 3 x 3, 96 channels, the flow's largest."""
+    images, kernel = torch.rand(4, 96, 72, 88).contiguous(memory_format=torch.channels_last), torch.rand(96, 96, 3, 3)
+    seconds = []
+    with torch.no_grad():
+        for _ in range(15):
+            began = time.perf_counter()
+            functional.conv2d(images, kernel, padding=1)
+            seconds.append(time.perf_counter() - began)
+    return 2 * images.numel() * 96 * 9 / min(seconds)
+
+
+@pytest.mark.parametrize("who", WHO)
+@pytest.mark.parametrize("mode", ["forward", "inverse"])
+def test_the_papers_flow(benchmark, mode, who, convolution_peak):
+    """144 x 176 pixels, 96 channels, 14.5 million parameters; as many FLOP as its convolutions have."""
+    benchmark.group = f"the paper's flow, one slice of 144 x 176, {mode}"
+    flow, images = flow_and_images(who, (144, 176), batch=1, hidden=96)
+    flow.eval()
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        latent, _ = flow._transform(images)
+        with FlopCounterMode(display=False) as counted:
+            flow._transform(images)
+        run = (lambda: flow._transform(images)) if mode == "forward" else (lambda: flow._transform.inverse(latent))
+        benchmark.pedantic(run, rounds=3, warmup_rounds=1)
+    rate = counted.get_total_flops() / benchmark.stats.stats.median
+    share = f"{rate / 1e9:.0f} GFLOP/s, {rate / convolution_peak:.0%} of the measured peak {convolution_peak / 1e9:.0f}"
+    benchmark.extra_info["convolutions"] = share
+    print(f"\n{who}, {mode}: {share}")
 
 
 @pytest.mark.parametrize("who", WHO)
