@@ -188,7 +188,7 @@ show(
 # |---|---|---|
 # | 00, 01, 02 | start; what a scanner does; how to measure | here |
 # | 03 | classical methods, the bar for every other; where the ledger of five papers is | here |
-# | 10-12 | BlindHarmony: flow prior, optimisation, tables | to come |
+# | 10, 11, 12 | BlindHarmony: flow prior, optimisation, tables | here |
 # | 20- | Harmonizing Flows: a flow guides a harmonizer | to come |
 # | 30- | BlindHarmonyDiff: from edges to an image in 3D | to come |
 # | 40- | HAIL: style from one image | to come |
