@@ -810,6 +810,7 @@ real.round(3)
 # ### Exercise 12.5 · A lesion's contrast (8 minutes)
 #
 # Mean in the lesion minus mean in the white matter within three voxels of it, over the standard deviation there.
+# (Section 9's measure has the other sign, darker is positive, and divides by the deviation of the whole brain.)
 
 
 # %% tags=["exercise", "exercise-12.5"]
