@@ -62,12 +62,14 @@ def rational_quadratic_spline(
     _check(inputs, widths, heights, derivatives, tail_bound)
     x, y = knots(widths, tail_bound), knots(heights, tail_bound)  # (B, C, K + 1, H, W)
     ends = torch.full_like(derivatives[:, :, :1], _LINEAR)
-    slopes = functional.softplus(torch.cat([ends, derivatives, ends], dim=2)) + MIN_DERIVATIVE  # (B, C, K + 1, H, W)
+    slopes = torch.cat([ends, derivatives, ends], dim=2)  # (B, C, K + 1, H, W), before the softplus
     inside = (inputs >= -tail_bound) & (inputs <= tail_bound)
     clamped = inputs.clamp(-tail_bound, tail_bound)
     searched = y if inverse else x
     bins = (clamped.unsqueeze(2) >= searched[:, :, 1:-1]).sum(2, keepdim=True)  # (B, C, 1, H, W), 0 to K - 1
-    x0, x1, y0, y1, d0, d1 = (table.gather(2, bins + after).squeeze(2) for table in (x, y, slopes) for after in (0, 1))
+    ends_of_bin = bins, bins + 1
+    x0, x1, y0, y1, d0, d1 = (table.gather(2, end).squeeze(2) for table in (x, y, slopes) for end in ends_of_bin)
+    d0, d1 = (functional.softplus(slope) + MIN_DERIVATIVE for slope in (d0, d1))  # of the two that are needed only
     curve = _backward if inverse else _forward
     outputs, log_derivative = curve(clamped, x0, x1 - x0, y0, y1 - y0, d0, d1)
     return torch.where(inside, outputs, inputs), torch.where(inside, log_derivative, 0.0)
