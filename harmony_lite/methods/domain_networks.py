@@ -188,9 +188,7 @@ class DomainNetworks(Harmonizer):
         """
         sources = dict.fromkeys(name.partition("/")[0] for name in state if "/" in name)
         self._networks = {source: self._new_network() for source in sources}
-        expected = {
-            f"{s}/{n}": v for s, network in self._networks.items() for n, v in without_counters(network).items()
-        }
+        expected = _by_source(self._networks)
         check_names(self.name, state, {*expected, "tops"})
         for name, wanted in expected.items():
             if state[name].shape != wanted.shape:

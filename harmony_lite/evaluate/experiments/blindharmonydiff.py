@@ -74,7 +74,7 @@ def _in_volumes(person: Cohort, fitted: Fitted) -> Iterator[Measurement]:
                 continue
             overlap, atlas = tissue_overlap(person, one.image, fitted, TARGET)
             row = "No harmonization" if one.row == "Source domain" else one.row
-            yield Measurement("Table 2", "dice", row, *kind, atlas, overlap["dice"])
+            yield Measurement("Table 2", "dice", row, *kind, atlas, overlap)
             years, by = age_error(person, one.image, fitted, TARGET)
             yield Measurement("Table 2", "age mae", row, *kind, by, years)
 
