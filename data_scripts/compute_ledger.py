@@ -62,7 +62,9 @@ def code_hash(paper: str | None = None) -> str:
     rooms = ("simulate", "images", "methods", "tasks", "shipped")
     files = [path for room in rooms for path in (PACKAGE / room).rglob("*") if path.suffix in (".py", ".safetensors")]
     files += [PACKAGE / f"{name}.py" for name in ("cohort", "cohort_sources", "weights")]
-    files += [PACKAGE / "evaluate" / f"{name}.py" for name in ("arguments", "metrics", "published", "report")]
+    files += [
+        PACKAGE / "evaluate" / f"{name}.py" for name in ("arguments", "contrast", "metrics", "published", "report")
+    ]
     files += [PACKAGE / "evaluate" / "experiments" / f"{name}.py" for name in ("fits", "measuring")]
     if paper is not None:
         files += [PACKAGE / "evaluate" / "experiments" / f"{paper}.py", PACKAGE / "papers" / f"{paper}.toml"]
@@ -83,8 +85,7 @@ def work_folder(paper: str | None = None) -> Path:
 
 def simulate_person(paper: str, position: int) -> None:
     """Simulate one of the people on a paper's scanners, so that later steps find the scans in the cache."""
-    scanners = experiments.EXPERIMENTS[paper].PEOPLE_ON
-    training, _, test = experiments.people(scanners)
+    training, _, test = experiments.people_of(paper, active())
     person = [group.subset([i]) for group in (test, training) for i in range(len(group))][position]
     for scanner in person.scanners:
         person.scans(scanner)
@@ -103,7 +104,7 @@ def measure_person(paper: str, position: int) -> None:
     """Measure one held-out person and keep the values."""
     path = kept(paper, position)
     start = time.perf_counter()
-    person = experiments.people(experiments.EXPERIMENTS[paper].PEOPLE_ON)[2].subset([position])
+    person = experiments.people_of(paper, active())[2].subset([position])
     found = experiments.measure(paper, person, experiments.Fitted(work_folder()))
     content = {
         "person": person.subjects[0],
@@ -126,11 +127,11 @@ def kept(paper: str, position: int) -> Path:
 
 def steps(papers: Sequence[str]) -> Iterator[tuple[str, list[tuple[Callable, str, int]]]]:
     """What is left to do, in three rounds; within a round every step is on its own."""
-    profile = active()
-    unfinished = {paper: [i for i in range(profile.test_subjects) if not kept(paper, i).is_file()] for paper in papers}
+    groups = {paper: experiments.people_of(paper, active()) for paper in papers}
+    unfinished = {p: [i for i in range(len(groups[p][2])) if not kept(p, i).is_file()] for p in papers}
     papers = [paper for paper in papers if unfinished[paper]]
     fitting = {paper for paper in papers if any(not one.is_shipped for one in experiments.fits(paper))}
-    people = {paper: profile.test_subjects + profile.train_subjects * (paper in fitting) for paper in papers}
+    people = {p: len(groups[p][2]) + len(groups[p][0]) * (p in fitting) for p in papers}
     yield "people", [(simulate_person, paper, i) for paper in papers for i in range(people[paper])]
     needed: dict[Any, tuple[Callable, str, int]] = {}  # two papers may need the same fit
     for paper in papers:
@@ -138,8 +139,7 @@ def steps(papers: Sequence[str]) -> Iterator[tuple[str, list[tuple[Callable, str
             if not one.is_shipped:
                 needed.setdefault(one.label, (fit, paper, i))
     yield "fits", list(needed.values())
-    yield "test people", [(measure_person, paper, i) for i in range(profile.test_subjects) for paper in papers
-                          if i in unfinished[paper]]  # fmt: skip
+    yield "test people", sorted(((measure_person, p, i) for p in papers for i in unfinished[p]), key=lambda one: one[2])
 
 
 def run(papers: Sequence[str], jobs: int) -> None:
@@ -177,7 +177,8 @@ def start_worker(folders: dict[str | None, Path]) -> None:
 def assembled(paper: str) -> dict[str, Any]:
     """A paper's results file: how it was made, a row per cell with a value per person, and the verdicts."""
     profile = active()
-    people = [json.loads(kept(paper, i).read_text(encoding="utf-8")) for i in range(profile.test_subjects)]
+    count = len(experiments.people_of(paper, active())[2])
+    people = [json.loads(kept(paper, i).read_text(encoding="utf-8")) for i in range(count)]
     hashes = {(one.name, one.variant): one.shipped_hash() for one in experiments.fits(paper)}
     rows = [_row(group, hashes) for group in zip(*(person["found"] for person in people), strict=True)]
     return {

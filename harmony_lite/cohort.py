@@ -120,6 +120,7 @@ class Cohort:
         *,
         ages: Sequence[float] | None = None,
         oversampling: float = 1.5,
+        misregistration: float | None = None,
     ) -> Cohort:
         """Simulated people, every one of them on every scanner, as often as one likes.
 
@@ -133,9 +134,12 @@ class Cohort:
             seed: of people and scans.
             ages: years, one per person; drawn evenly from 20 to 80 when absent.
             oversampling: how much finer than the grid tissue is made (partial volume).
+            misregistration: size of the rigid error of every scan, mm and degrees, in place of the scanners' own 0.45;
+                noise and the error's direction stay those of the scan.
 
         Raises:
-            ValueError: no people, an unknown or repeated scanner, ages of another number or out of range.
+            ValueError: no people, an unknown or repeated scanner, ages of another number or out of range, a
+                misregistration below 0 or over 10 mm.
         """
         if subjects < 1:
             raise ValueError(f"subjects: found {subjects}, wanted at least 1")
@@ -149,7 +153,9 @@ class Cohort:
         drawn = [drawn_age(seed, i) for i in range(subjects)] if ages is None else [float(a) for a in ages]
         for age in drawn:
             check_age(age)
-        people = SimulatedPeople(names, tuple(drawn), voxel_size(spacing), seed, oversampling)
+        if misregistration is not None and not 0 <= misregistration <= 10:
+            raise ValueError(f"misregistration: found {misregistration:g}, wanted 0 to 10 mm")
+        people = SimulatedPeople(names, tuple(drawn), voxel_size(spacing), seed, oversampling, misregistration)
         return cls(people, tuple(range(subjects)))
 
     @classmethod

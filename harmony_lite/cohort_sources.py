@@ -128,6 +128,7 @@ class SimulatedPeople:
     spacing: tuple[float, float, float]
     seed: int
     oversampling: float
+    misregistration: float | None = None  # mm and degrees, in place of each scanner's own
 
     @property
     def names(self) -> list[str]:
@@ -153,6 +154,8 @@ class SimulatedPeople:
 
     def scan(self, person: int, scanner: str, repeat: int) -> Tensor:
         settings = preset(scanner)
+        if self.misregistration is not None:
+            settings = replace(settings, misregistration=self.misregistration)
         which = hashlib.sha256(json.dumps(asdict(settings)).encode()).hexdigest()[:12]
         path = self._folder(person) / f"scan-{which}-{repeat}.safetensors"
         whole = self._person(person)

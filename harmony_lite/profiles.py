@@ -20,6 +20,7 @@ class Profile:
         train_subjects: people that methods are trained on.
         validation_subjects: people that choose between trainings, never reported on.
         test_subjects: people that results are computed on.
+        travelling_subjects: test people of MISPEL's cohort, aged 51 to 78, each on four scanners.
         lesson_subjects: test people that a notebook recomputes while it runs.
         seed: of the simulated cohort and of the training.
         flow_levels: levels of BlindHarmony's flow.
@@ -34,6 +35,8 @@ class Profile:
         cyclegan_training_steps: of each source domain.
         cyclegan_batch: slices of each domain a step.
         cyclegan_learning_rate: of all its networks.
+        mispel_width: channels of MISPEL's encoders at full resolution.
+        mispel_epochs: of its two steps.
     """
 
     name: str
@@ -42,6 +45,7 @@ class Profile:
     train_subjects: int
     validation_subjects: int
     test_subjects: int
+    travelling_subjects: int
     lesson_subjects: int
     seed: int
     flow_levels: int
@@ -56,6 +60,8 @@ class Profile:
     cyclegan_training_steps: int
     cyclegan_batch: int
     cyclegan_learning_rate: float
+    mispel_width: int
+    mispel_epochs: tuple[int, int]
 
 
 QUICK = Profile(
@@ -65,6 +71,7 @@ QUICK = Profile(
     train_subjects=24,  # 480 slices
     validation_subjects=4,
     test_subjects=16,  # enough people for a paired bootstrap interval
+    travelling_subjects=18,  # as many as the paper has
     lesson_subjects=6,
     seed=0,
     flow_levels=3,  # 80 x 96 pixels down to 10 x 12
@@ -79,6 +86,8 @@ QUICK = Profile(
     cyclegan_training_steps=600,  # its discriminators are hardly better than chance by then
     cyclegan_batch=2,
     cyclegan_learning_rate=1e-3,  # higher than printed, since steps are few
+    mispel_width=8,  # 33,000 parameters an encoder
+    mispel_epochs=(36, 15),  # of 120 steps
 )
 FULL = Profile(
     name="full",
@@ -87,6 +96,7 @@ FULL = Profile(
     train_subjects=400,  # the order of the papers' target cohorts
     validation_subjects=40,
     test_subjects=60,
+    travelling_subjects=18,
     lesson_subjects=16,
     seed=0,
     flow_levels=4,  # BlindHarmony's own flow, section 4.2 and supplement 2.1
@@ -101,6 +111,8 @@ FULL = Profile(
     cyclegan_training_steps=200_000,  # supplement 2.3: 40 epochs of 75,240 slices are 376,000 steps of 8
     cyclegan_batch=8,
     cyclegan_learning_rate=2e-4,  # supplement 2.3
+    mispel_width=32,  # 518,854 parameters an encoder, as the public code has
+    mispel_epochs=(100, 100),  # section 4.2
 )
 PROFILES = {profile.name: profile for profile in (QUICK, FULL)}
 

@@ -81,7 +81,7 @@ def test_changed_code_starts_anew(tmp_path, monkeypatch):
         (package / name).parent.mkdir(parents=True, exist_ok=True)
         (package / name).write_text("x = 1\n")
     (package / "evaluate" / "experiments").mkdir(parents=True)
-    evaluate = ("arguments", "metrics", "published", "report")
+    evaluate = ("arguments", "contrast", "metrics", "published", "report")
     for name in (*evaluate, "experiments/fits", "experiments/measuring", "experiments/a", "experiments/b"):
         (package / "evaluate" / f"{name}.py").write_text("y = 1\n")
     monkeypatch.setattr(compute_ledger, "PACKAGE", package)

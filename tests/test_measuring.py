@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from harmony_lite.evaluate.contrast import lesion_contrast
 from harmony_lite.evaluate.experiments.measuring import Compared, at_heights, measured_in_slices
-from harmony_lite.evaluate.experiments.real_pair import lesion_contrast
 
 
 def ball(size=24, radius=10):

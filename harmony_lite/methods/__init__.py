@@ -7,10 +7,12 @@ from harmony_lite.methods import (
     classical,
     combat,
     intensity_standards,
+    mispel,
     ncc_ascent,
     ravel,
     ssimh,
     supervised,
+    tone_curve,
 )
 from harmony_lite.methods.base import Harmonizer, load_method, method_class, names
 
@@ -24,9 +26,11 @@ __all__ = [
     "intensity_standards",
     "load_method",
     "method_class",
+    "mispel",
     "names",
     "ncc_ascent",
     "ravel",
     "ssimh",
     "supervised",
+    "tone_curve",
 ]

@@ -32,6 +32,7 @@ class Harmonizer(ABC):
         variants: the readings of the method that can be asked for, the default one first.
         shipped_variants: those that have weights of their own; empty where every variant has.
         reference_is_enough: whether one reference image replaces fitting and shipped weights.
+        shipped_target: the first scanner of those that shipped weights were made on.
         is_shipped: whether weights come with the package; False for what is fitted on the scanners in question.
         profile_matters: whether weights depend on the profile; those that do not are shipped once, made in `quick`.
         is_slicewise: whether every axial slice is harmonized by itself, in [0, 1], so that a mask may leave heights
@@ -47,6 +48,7 @@ class Harmonizer(ABC):
     variants: ClassVar[tuple[str, ...]]
     shipped_variants: ClassVar[tuple[str, ...]] = ()
     reference_is_enough: ClassVar[bool] = False
+    shipped_target: ClassVar[str] = "oasis_trio"
     is_shipped: ClassVar[bool] = True
     profile_matters: ClassVar[bool] = True
     is_slicewise: ClassVar[bool] = False

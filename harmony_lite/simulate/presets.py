@@ -51,6 +51,8 @@ class Scanner:
         blur: sd in mm of a Gaussian reconstruction filter.
         gamma: exponent of a tone curve on the stored image; 1 for none.
         white: stored value of white matter, of 4095.
+        misregistration: size of the rigid error that registration to the person's other scans leaves, in mm of shift
+            and in degrees of rotation; its direction is drawn for each scan.
     """
 
     name: str
@@ -64,6 +66,7 @@ class Scanner:
     blur: float = 0.0
     gamma: float = 1.0
     white: float = 1200.0
+    misregistration: float = 0.45
 
 
 def _mprage(tr, ti, te, flip, n_shots=176, echo_spacing=0.0070) -> Protocol:

@@ -30,7 +30,6 @@ __all__ = ["contrast", "protocol_image", "scan", "tissue_signal"]
 
 _INVERSION_EFFICIENCY = 0.96
 _SESSION_FIELD = 0.028  # sd over the brain of the log receive field that changes between sessions
-_SHIFT_MM, _ROTATION_DEG = 0.45, 0.45  # size of the rigid error of each scan; its direction is drawn
 
 
 def tissue_signal(protocol: Protocol, constants: TissueConstants, kappa: float | Tensor = 1.0) -> Tensor:
@@ -101,7 +100,7 @@ def scan(person: Person, scanner: Scanner | str, generator: torch.Generator) -> 
     signal = _gaussian(signal, _point_spread(scanner, person.spacing))
     signal = _rician(signal, scanner.noise * white / math.sqrt(math.prod(person.spacing)), generator)
     signal = _reconstruct(signal, scanner, person.spacing)
-    signal = _move(signal, generator) * person.mask
+    signal = _move(signal, scanner.misregistration, generator) * person.mask
     return _store(signal / white, scanner, generator)
 
 
@@ -218,10 +217,10 @@ def _reconstruct(signal: Tensor, scanner: Scanner, spacing: tuple[float, ...]) -
     return (signal + scanner.sharpen * (signal - smooth)).clamp_min(0)
 
 
-def _move(signal: Tensor, generator: torch.Generator) -> Tensor:
+def _move(signal: Tensor, size: float, generator: torch.Generator) -> Tensor:
     """A rigid error of fixed size in a random direction, resampled once linearly, as registered scans are."""
-    shift = _direction(generator) * _SHIFT_MM
-    rotation = _direction(generator) * math.radians(_ROTATION_DEG)
+    shift = _direction(generator) * size
+    rotation = _direction(generator) * math.radians(size)
     a, b, c = rotation.tolist()
     turn = torch.matrix_exp(torch.tensor([[0, -c, b], [c, 0, -a], [-b, a, 0]]))
     points = (HEAD_BOX.points(signal.shape[1:]) - HEAD_CENTRE) @ turn.T + HEAD_CENTRE + shift

@@ -12,8 +12,9 @@ from harmony_lite.cohort import Cohort
 from harmony_lite.evaluate.experiments import blindharmony, blindharmonydiff, hail, harmonizing_flows, mispel
 from harmony_lite.evaluate.experiments.fits import Fit, Fitted, people
 from harmony_lite.evaluate.experiments.measuring import Measurement
+from harmony_lite.profiles import Profile
 
-__all__ = ["EXPERIMENTS", "Fit", "Fitted", "Measurement", "fits", "measure", "people"]
+__all__ = ["EXPERIMENTS", "Fit", "Fitted", "Measurement", "fits", "measure", "people", "people_of"]
 
 EXPERIMENTS = {
     "blindharmony": blindharmony,
@@ -22,6 +23,12 @@ EXPERIMENTS = {
     "hail": hail,
     "mispel": mispel,
 }
+
+
+def people_of(paper: str, profile: Profile | None = None) -> tuple[Cohort, Cohort, Cohort]:
+    """Training, validation and test people of a paper's experiment, on its scanners."""
+    experiment = EXPERIMENTS[paper]
+    return getattr(experiment, "PEOPLE", people)(experiment.PEOPLE_ON, profile)
 
 
 def fits(paper: str) -> tuple[Fit, ...]:

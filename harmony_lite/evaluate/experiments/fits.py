@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from harmony_lite import weights
 from harmony_lite.cohort import Cohort, Needs
-from harmony_lite.cohort_sources import Source
+from harmony_lite.cohort_sources import Source, drawn_age
 from harmony_lite.methods import load_method, method_class
 from harmony_lite.methods.bias_correction import without_field
 from harmony_lite.profiles import Profile, active
@@ -23,9 +24,9 @@ from harmony_lite.tasks.atlas import AtlasClassifier
 from harmony_lite.tasks.brain_age import AgeFromVolumes, shares_of_brain
 from harmony_lite.tasks.tissue import CLASSES
 
-__all__ = ["SHIPPED_TARGET", "Fit", "Fitted", "largest_tissue", "people"]
+__all__ = ["Fit", "Fitted", "largest_tissue", "people", "travelling_people"]
 
-SHIPPED_TARGET = "oasis_trio"  # the target whose standards are shipped
+TRAVELLING_AGES = (51.0, 78.0)  # years
 JUDGES = {"atlas": AtlasClassifier, "age": AgeFromVolumes}  # what judges images, fitted to the target's scans
 
 
@@ -38,6 +39,25 @@ def people(scanners: Sequence[str], profile: Profile | None = None) -> tuple[Coh
     profile = profile or active()
     sizes = (profile.train_subjects, profile.validation_subjects, profile.test_subjects)
     everybody = Cohort.simulate(sum(sizes), scanners, spacing=profile.spacing, seed=profile.seed)
+    return everybody.split(*sizes)
+
+
+def travelling_people(
+    scanners: Sequence[str], profile: Profile | None = None, *, misregistration: float | None = None
+) -> tuple[Cohort, Cohort, Cohort]:
+    """As `people`, aged 51 to 78 and with as many test people as MISPEL's cohort has (Torbati et al., section 4.1).
+
+    Person `i` has the anatomy of person `i` there at another age. Ages are even over the range; the paper's median is
+    72. A third of the paper's people are patients with Alzheimer's disease; nobody is here.
+    """
+    profile = profile or active()
+    sizes = (profile.train_subjects, profile.validation_subjects, profile.travelling_subjects)
+    youngest, oldest = TRAVELLING_AGES
+    drawn = [(drawn_age(profile.seed, i) - 20) / 60 for i in range(sum(sizes))]  # evenly from 0 to 1
+    ages = [round(youngest + share * (oldest - youngest), 1) for share in drawn]
+    everybody = Cohort.simulate(
+        sum(sizes), scanners, profile.spacing, profile.seed, ages=ages, misregistration=misregistration
+    )
     return everybody.split(*sizes)
 
 
@@ -56,19 +76,21 @@ class Fit:
         variant: of the method; or what the atlas tells apart, "tissues" or "labels".
         scanners: the target first; a method that needs the target only sees no other.
         corrected: every scan after N4 bias correction.
+        travelling: on the people of `travelling_people`.
     """
 
     name: str
     variant: str
     scanners: tuple[str, ...]
     corrected: bool = False
+    travelling: bool = False
 
     @property
     def is_shipped(self) -> bool:
         """Whether the package carries this one, so that nothing is left to fit."""
         if self.name in JUDGES or self.corrected or not method_class(self.name).is_shipped:
             return False
-        return self.scanners[0] == SHIPPED_TARGET
+        return self.scanners[0] == method_class(self.name).shipped_target
 
     def shipped_hash(self) -> str:
         """SHA-256 of the shipped weights; empty where there is something to fit."""
@@ -80,7 +102,8 @@ class Fit:
     def label(self) -> str:
         """A file's name for it."""
         seen = self.scanners if self.name not in JUDGES and self._sees_all else self.scanners[:1]
-        return ".".join([self.name, self.variant, "+".join(seen), *(["n4"] if self.corrected else [])])
+        marks = [mark for mark, is_so in (("n4", self.corrected), ("travelling", self.travelling)) if is_so]
+        return ".".join([self.name, self.variant, "+".join(seen), *marks])
 
     @property
     def _sees_all(self) -> bool:
@@ -121,7 +144,7 @@ class Fitted:
         is_judge = fit.name in JUDGES
         unfitted = JUDGES[fit.name]() if is_judge else load_method(fit.name, fit.variant, fitted=False)
         if not self._path(fit).is_file():
-            training = people(fit.scanners, self.profile)[0]
+            training = (travelling_people if fit.travelling else people)(fit.scanners, self.profile)[0]
             if fit.corrected:
                 training = self.without_fields(training)
             if is_judge:
@@ -157,10 +180,11 @@ class _CorrectedPeople:
         return replace(self, source=self.source.with_scanners(scanners))
 
     def scan(self, person: int, scanner: str, repeat: int) -> Tensor:
-        path = self.folder / f"{self.source.names[person]}.{scanner}.{repeat}.safetensors"
+        scan = self.source.scan(person, scanner, repeat)
+        which = hashlib.sha256(scan.numpy().tobytes()).hexdigest()[:16]  # of one name there are people of several ages
+        path = self.folder / f"{self.source.names[person]}.{scanner}.{repeat}.{which}.safetensors"
         if not path.is_file():
-            scan, mask = self.source.scan(person, scanner, repeat), self.source.mask(person, scanner)
-            corrected = without_field(scan[None], mask[None])[0]
+            corrected = without_field(scan[None], self.source.mask(person, scanner)[None])[0]
             path.parent.mkdir(parents=True, exist_ok=True)
             with written_whole(path) as part:
                 part.write_bytes(safetensors.torch.save({"scan": corrected.contiguous()}))

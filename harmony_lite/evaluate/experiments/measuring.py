@@ -105,9 +105,9 @@ class Entry:
         image = method.harmonize(scan, scanner=self.domain or scanner, mask=inside)
         return Compared(self.row, image, self.method, self.variant, method.tops if method.is_slicewise else None)
 
-    def fit(self, scanners: Sequence[str], *, corrected: bool = False) -> Fit:
+    def fit(self, scanners: Sequence[str], *, corrected: bool = False, travelling: bool = False) -> Fit:
         """What this row's method has to be fitted to; the target first."""
-        return Fit(self.method, self.variant, tuple(scanners), corrected)
+        return Fit(self.method, self.variant, tuple(scanners), corrected, travelling)
 
 
 @dataclass(frozen=True)
@@ -140,9 +140,9 @@ def _beside(name: str, variant: str) -> Entry:
     return Entry(f"{name} ({variant})" if len(variants) > 1 else name, name, variant)
 
 
-def fits_of(entries: Iterable[Entry], scanners: Sequence[str], *, corrected: bool = False) -> tuple[Fit, ...]:
-    """Everything that some rows have to be fitted to."""
-    return tuple(entry.fit(scanners, corrected=corrected) for entry in entries)
+def fits_of(entries: Iterable[Entry], scanners: Sequence[str], **how: bool) -> tuple[Fit, ...]:
+    """Everything that some rows have to be fitted to, `how` as in `Entry.fit`."""
+    return tuple(entry.fit(scanners, **how) for entry in entries)
 
 
 def images_of(

@@ -1,79 +1,322 @@
-"""MISPEL's Tables 2 and 3 (Torbati et al., 2021) without its own method: each person on four scanners.
+"""MISPEL's Tables 2 and 3 and its Figures 3, 5 and 6 (Torbati et al., 2021): each person on four scanners.
 
-Every scan goes through N4 first, as in the paper, whose RAW is a scan after N4 divided by its mean; White Stripe and
-RAVEL are fitted to other people than those measured. Table 2: SSIM of each two scans of a person, inside the brain,
-over the range that the two have together. Table 3: by how much the volumes of three tissues differ, found by DIPY's
-classifier with every voxel in the likeliest tissue; the paper takes FSL FAST and counts voxels above a posterior of
-0.8, by which CSF is not usable here. DIPY's classes shift with an offset, so each result is first brought back to the
-percentiles of its own RAW scan: a straight line changes no volume. Histogram matching makes volumes equal by
-construction, whatever the anatomy.
+The people are a travelling cohort like the paper's, 18 aged 51 to 78, but held out: methods are fitted to 24 others.
+Every scan goes through N4 first, as in the paper, whose RAW is a scan after N4 divided by its mean. Table 2: SSIM of
+each two scans of a person, inside the brain, over the range that the two have together. Table 3 and Figure 6: by how
+much the volumes of three tissues differ and how far the tissues overlap, found by DIPY's classifier with every voxel in
+the likeliest tissue; the paper takes FSL FAST and counts voxels above a posterior of 0.8, by which CSF is not usable
+here. DIPY's classes shift with an offset, so each result is first brought back to the percentiles of its own RAW scan:
+a straight line changes no volume. Histogram matching makes volumes equal by construction, whatever the anatomy.
+
+MISPEL's row is the paper's reading; `ours` and `released` stand beside. So do controls that the paper lacks: RAW
+blurred until its SSIM is that of either reading, and a tone curve for each scanner. `ANATOMY` holds what a blur cannot
+buy: how far contrast between tissues differs over the scanners, fine noise, contrast of lesions, overlap with the
+truth.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from statistics import fmean
 
+import numpy as np
+import pandas as pd
+import torch
+from scipy import ndimage
 from torch import Tensor
 
 from harmony_lite.cohort import Cohort
 from harmony_lite.evaluate import metrics
-from harmony_lite.evaluate.experiments.fits import Fitted
-from harmony_lite.evaluate.experiments.measuring import SCANNERS, Compared, Entry, Measurement, beside, fits_of
+from harmony_lite.evaluate.contrast import fine_noise, lesion_contrast, tissue_ratios
+from harmony_lite.evaluate.experiments.fits import Fitted, largest_tissue, travelling_people
+from harmony_lite.evaluate.experiments.measuring import (
+    RESCAN,
+    SCANNERS,
+    Compared,
+    Entry,
+    Measurement,
+    beside,
+    fits_of,
+)
 from harmony_lite.evaluate.published import load
 from harmony_lite.evaluate.report import percentile_matched
+from harmony_lite.evaluate.statistics import bootstrap_interval, paired_t
+from harmony_lite.evaluate.verdicts import CONTRADICTED, HOLDS, UNDECIDED
 from harmony_lite.images.normalize import divide_by_mean
 from harmony_lite.tasks.tissue import CLASSES, segment_tissues, volumes_ml
 
-__all__ = ["FITS", "PEOPLE_ON", "measure"]
+__all__ = [
+    "ANATOMY", "BLURS", "EXPECTATIONS", "FITS", "PAIRS", "PEOPLE", "PEOPLE_ON", "RAW", "Expectation", "blurred",
+    "judged", "measure", "measured_rows", "pair_ssim", "rows_of", "without_segmentation",
+]  # fmt: skip
 
 PAIRS = load("mispel").conditions
 PEOPLE_ON = ("mispel_ge", "mispel_philips", "mispel_prisma", "mispel_trio")
-ENTRIES = (
+PEOPLE = travelling_people
+SHORT = {scanner: scanner.removeprefix("mispel_") for scanner in PEOPLE_ON}
+RAW, ANATOMY = "RAW", "anatomy"
+ITSELF, OURS, RELEASED = (Entry(*names) for names in (
+    ("MISPEL", "mispel", "paper"), ("mispel (ours)", "mispel", "ours"), ("mispel (released)", "mispel", "released"),
+))  # fmt: skip
+OTHERS = (
     Entry("WS", "white-stripe", "volume"),
     Entry("RAVEL", "ravel", "released"),
-    *beside("ravel:ours", "affine-match", "histogram-matching", "combat"),
+    *beside("ravel:ours", "affine-match", "histogram-matching", "combat", "tone-curve"),
 )
-FITS = fits_of(ENTRIES, PEOPLE_ON, corrected=True)
+ENTRIES = (ITSELF, OURS, RELEASED, *OTHERS)
+FITTED_TO = {"corrected": True, "travelling": True}
+FITS = (*fits_of((ITSELF, OURS, RELEASED), PEOPLE_ON), *fits_of(OTHERS, PEOPLE_ON, **FITTED_TO))
+# sd in voxels, by which RAW's SSIM of six pairs is that of the row, on the validation people
+BLURS = {"RAW blurred as MISPEL": 0.35, "RAW blurred as ours": 0.5}
+NO_N4 = "RAW without N4"
+NOT_SEGMENTED = ("affine-match", NO_N4)  # volumes of the one are those of RAW
+
+
+# --------------------------------------------------------------------------------------------------------- expectations
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """What was expected of held-out people, written down before they were measured.
+
+    Attributes:
+        text: the sentence.
+        measure: of a cell, with its place: "Table 2 | ssim".
+        row: of which something is said.
+        against: the row that it is held against.
+        higher: whether its mean over conditions is expected above the other's.
+        share: of the other's value that it is held against.
+    """
+
+    text: str
+    measure: str
+    row: str
+    against: str
+    higher: bool
+    share: float = 1.0
+
+
+SSIM = "Table 2 | ssim"
+EXPECTATIONS = (
+    *(
+        Expectation(f"{name} is above {other} in SSIM", SSIM, row, other, True)
+        for name, row in (("MISPEL as printed", "MISPEL"), ("MISPEL, ours,", "mispel (ours)"))
+        for other in (RAW, "WS", "RAVEL")
+    ),
+    Expectation("a tone curve is above MISPEL as printed in SSIM", SSIM, "tone-curve (volume)", "MISPEL", True),
+    *(
+        Expectation(f"{tissue}/WM differs less between scanners after ours than RAW",
+                    f"{ANATOMY} | {tissue}/WM spread", "mispel (ours)", RAW, False)
+        for tissue in ("CSF", "GM")
+    ),
+    *(
+        Expectation(f"a blur of equal SSIM leaves {tissue}/WM more different than ours does",
+                    f"{ANATOMY} | {tissue}/WM spread", "RAW blurred as ours", "mispel (ours)", True)
+        for tissue in ("CSF", "GM")
+    ),
+    *(
+        Expectation(f"{name} keeps 0.8 of RAW's contrast of lesions",
+                    f"{ANATOMY} | lesion contrast", row, RAW, True, 0.8)
+        for name, row in (("MISPEL as printed", "MISPEL"), ("MISPEL, ours,", "mispel (ours)"))
+    ),
+    *(
+        Expectation(f"volumes of {tissue} differ no less between scanners after MISPEL than RAW",
+                    f"Table 3 | volume difference {tissue}", "MISPEL", RAW, True)
+        for tissue in CLASSES
+    ),
+    *(
+        Expectation(f"{tissue} overlaps with the truth less after ours than in RAW",
+                    f"{ANATOMY} | dice to truth {tissue}", "mispel (ours)", RAW, False)
+        for tissue in CLASSES
+    ),
+)  # fmt: skip
+
+
+def judged(rows: Sequence[Mapping], expectations: Sequence[Expectation] = EXPECTATIONS) -> pd.DataFrame:
+    """Each expectation with the paired difference over people, its 95 % interval, Student's test and the verdict.
+
+    Args:
+        rows: of the ledger's results.
+        expectations: what is to be judged.
+
+    Raises:
+        KeyError: a row that the results do not have.
+    """
+    table = []
+    for one in expectations:
+        own, other = (measured_rows(rows, one.measure, row) for row in (one.row, one.against))
+        other = one.share * other
+        interval = bootstrap_interval(own, other, generator=torch.Generator().manual_seed(0))
+        low, high = (interval.low, interval.high) if one.higher else (-interval.high, -interval.low)
+        verdict = HOLDS if low > 0 else CONTRADICTED if high < 0 else UNDECIDED
+        table.append(
+            {
+                "expected": one.text,
+                "row": own.mean(),
+                "against": other.mean(),
+                "difference": interval.mean,
+                "low": interval.low,
+                "high": interval.high,
+                "p": paired_t(own, other).p_value,
+                "verdict": verdict,
+            }  # fmt: skip
+        )
+    return pd.DataFrame(table)
+
+
+def measured_rows(rows: Sequence[Mapping], measure: str, row: str) -> np.ndarray:
+    """Values per person of one row, mean over its conditions; KeyError where the results lack it."""
+    place, _, name = measure.partition(" | ")
+    found = [r["values"] for r in rows if (r["place"], r["measure"], r["row"]) == (place, name, row)]
+    if not found:
+        raise KeyError(f"{measure} | {row}: found no such row in the results")
+    return np.mean(found, axis=0)
+
+
+# ------------------------------------------------------------------------------------------------------------ measuring
 
 
 def measure(person: Cohort, fitted: Fitted) -> Iterator[Measurement]:
-    """Tables 2 and 3 for one person on all four scanners."""
-    person = fitted.without_fields(person)
-    rows = [[Compared("RAW", divide_by_mean(person.scans(scanner))) for scanner in PEOPLE_ON]]
-    for entry in ENTRIES:
-        method = fitted(entry.fit(PEOPLE_ON, corrected=True))
-        rows.append(
-            [
-                Compared(entry.row, method.harmonize(person.scans(s), scanner=s, mask=person.mask), *_names(entry))
-                for s in PEOPLE_ON
-            ]
-        )
-    for row in rows:
-        yield from _of_row(dict(zip(PEOPLE_ON, row, strict=True)), person, fitted)
+    """Everything for one person on all four scanners."""
+    clean = fitted.without_fields(person)
+    for row in rows_of(person, fitted):
+        yield from _of_row(row, clean, fitted)
+    yield from _floor(clean, fitted)
 
 
-def _of_row(images: dict[str, Compared], person: Cohort, fitted: Fitted) -> Iterator[Measurement]:
-    volumes, classifier = {}, ""
-    for scanner, one in images.items():
-        raw = person.scans(scanner)
-        scan = (percentile_matched(one.image, person.mask, raw, person.mask) * person.mask).clamp_min(0)
-        tissues = segment_tissues(scan, person.mask, spacing=fitted.profile.spacing, classifier="dipy")
-        volumes[scanner], classifier = volumes_ml(tissues, fitted.profile.spacing).iloc[0], tissues.classifier
-    for condition, (first, second) in PAIRS.items():
-        one = images[first]
-        measures_volume = one.method != "affine-match"  # its volumes are those of RAW
-        kind = (one.row, condition, SCANNERS, one.method, one.variant)
-        yield Measurement("Table 2", "ssim", *kind, "", _ssim(one.image, images[second].image, person.mask))
-        for tissue in CLASSES if measures_volume else ():
-            change = abs(float(volumes[first][tissue] - volumes[second][tissue]))
-            yield Measurement("Table 3", f"volume difference {tissue}", *kind, classifier, change)
+def rows_of(
+    person: Cohort, fitted: Fitted, entries: Sequence[Entry] = ENTRIES, *, controls: bool = True
+) -> Iterator[dict[str, Compared]]:
+    """RAW, each method, and the controls: a person's images by scanner.
+
+    Args:
+        person: one person on `PEOPLE_ON`, scans as they come.
+        fitted: where methods come from.
+        entries: rows with methods.
+        controls: RAW without N4 and the blurred ones too.
+    """
+    clean = fitted.without_fields(person)
+    raw = {scanner: divide_by_mean(clean.scans(scanner)) for scanner in PEOPLE_ON}
+    yield {scanner: Compared(RAW, image) for scanner, image in raw.items()}
+    for entry in entries:
+        if entry.method == ITSELF.method:
+            method = fitted(entry.fit(PEOPLE_ON)).on_corrected()
+        else:
+            method = fitted(entry.fit(PEOPLE_ON, **FITTED_TO))
+        kind = (entry.method, entry.variant)
+        yield {
+            s: Compared(entry.row, method.harmonize(clean.scans(s), scanner=s, mask=person.mask), *kind)
+            for s in PEOPLE_ON
+        }
+    if controls:
+        yield {scanner: Compared(NO_N4, divide_by_mean(person.scans(scanner))) for scanner in PEOPLE_ON}
+        for row, sigma in BLURS.items():
+            yield {scanner: Compared(row, blurred(image, person.mask, sigma)) for scanner, image in raw.items()}
 
 
-def _ssim(first: Tensor, second: Tensor, mask: Tensor) -> float:
+def blurred(image: Tensor, mask: Tensor, sigma: float) -> Tensor:
+    """A volume (1, 1, D, H, W) under a Gaussian of `sigma` voxels that looks inside the mask only."""
+    inside = mask[0, 0].double().numpy()
+    smooth = ndimage.gaussian_filter(image[0, 0].double().numpy() * inside, sigma)
+    weight = ndimage.gaussian_filter(inside, sigma)
+    return torch.from_numpy(np.where(inside > 0, smooth / weight.clip(1e-6), 0)).float()[None, None]
+
+
+def pair_ssim(first: Tensor, second: Tensor, mask: Tensor) -> float:
+    """SSIM of two volumes inside the mask, over the range of both together."""
     inside = (first[mask], second[mask])
     data_range = max(float(values.max()) for values in inside) - min(float(values.min()) for values in inside)
     return float(metrics.ssim(first * mask, second * mask, mask, data_range=data_range)[0])
 
 
-def _names(entry: Entry) -> tuple[str, str]:
-    return entry.method, entry.variant
+def _of_row(images: dict[str, Compared], person: Cohort, fitted: Fitted) -> Iterator[Measurement]:
+    """Both tables, Figures 3 and 6, and anatomy for one row; `person` after N4."""
+    one = next(iter(images.values()))
+    kind = (SCANNERS, one.method, one.variant)
+    mask, truth = person.mask, largest_tissue(person)
+    kept = {scanner: _kept(image.image, person) for scanner, image in images.items()}
+    for scanner, values in kept.items():
+        for name, value in values.items():
+            yield Measurement(ANATOMY, name, one.row, SHORT[scanner], *kind, "", value)
+    for name, value in _spreads(kept).items():
+        yield Measurement(ANATOMY, name, one.row, "four scanners", *kind, "", value)
+    for condition, pair in PAIRS.items():
+        value = pair_ssim(*(images[scanner].image for scanner in pair), mask)
+        yield Measurement("Table 2", "ssim", one.row, condition, *kind, "", value)
+    if one.row in NOT_SEGMENTED or one.method in NOT_SEGMENTED:
+        return
+    labels, volumes, classifier = {}, {}, ""
+    for scanner, image in images.items():
+        labels[scanner], volumes[scanner], classifier = _segmented(image.image, person, scanner, fitted)
+        overlap = metrics.dice(labels[scanner], truth, labels=[1, 2, 3])[0]
+        for tissue, value in zip(CLASSES, overlap.tolist(), strict=True):
+            at = (one.row, SHORT[scanner], *kind, classifier)
+            yield Measurement(ANATOMY, f"dice to truth {tissue}", *at, value)
+            yield Measurement("Figure 3", f"volume {tissue}", *at, float(volumes[scanner][tissue]))
+    for condition, (first, second) in PAIRS.items():
+        overlap = metrics.dice(labels[first], labels[second], labels=[1, 2, 3])[0]
+        for tissue, value in zip(CLASSES, overlap.tolist(), strict=True):
+            change = abs(float(volumes[first][tissue] - volumes[second][tissue]))
+            at = (one.row, condition, *kind, classifier)
+            yield Measurement("Table 3", f"volume difference {tissue}", *at, change)
+            yield Measurement("Figure 6", f"dice {tissue}", *at, value)
+
+
+def _kept(image: Tensor, person: Cohort) -> dict[str, float]:
+    """What a blur cannot buy, of one image."""
+    own = image * person.mask
+    return {
+        "fine noise": fine_noise(own, person.tissues),
+        "lesion contrast": lesion_contrast(own, person.mask, person.lesions, person.affine()),
+        **tissue_ratios(own, person.tissues),
+    }
+
+
+def _spreads(kept: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """The largest minus the smallest ratio of tissues over the scanners."""
+    over = {name: [values[name] for values in kept.values()] for name in ("CSF/WM", "GM/WM")}
+    return {f"{name} spread": max(values) - min(values) for name, values in over.items()}
+
+
+def without_segmentation(images: Mapping[str, Tensor], person: Cohort) -> dict[str, float]:
+    """What takes no classifier, of one person on any scanners: means over pairs and scanners, and spreads.
+
+    Args:
+        images: by scanner, (1, 1, D, H, W) each.
+        person: whose they are.
+    """
+    kept = {scanner: _kept(image, person) for scanner, image in images.items()}
+    pairs = [pair_ssim(first, second, person.mask) for first, second in combinations(images.values(), 2)]
+    means = {name: fmean(values[name] for values in kept.values()) for name in ("fine noise", "lesion contrast")}
+    return {
+        "ssim": fmean(pairs),
+        f"ssim of {' and '.join(list(SHORT.values())[:2])}": pairs[0],
+        **means,
+        **_spreads(kept),
+    }
+
+
+def _segmented(image: Tensor, person: Cohort, scanner: str, fitted: Fitted) -> tuple[Tensor, pd.Series, str]:
+    """Labels, volumes in ml and the classifier's name, of an image brought to the percentiles of its own scan."""
+    raw = person.scans(scanner)
+    scan = (percentile_matched(image, person.mask, raw, person.mask) * person.mask).clamp_min(0)
+    tissues = segment_tissues(scan, person.mask, spacing=fitted.profile.spacing, classifier="dipy")
+    return tissues.labels, volumes_ml(tissues, fitted.profile.spacing).iloc[0], tissues.classifier
+
+
+def _floor(person: Cohort, fitted: Fitted) -> Iterator[Measurement]:
+    """The same person twice on one scanner, by RAW: what no harmonization can pass."""
+    scanner = PEOPLE_ON[-1]
+    scans = [person.scans(scanner, repeat) for repeat in (0, 1)]
+    kind = (RESCAN, f"{SHORT[scanner]} twice", SCANNERS, "", "")
+    value = pair_ssim(*(divide_by_mean(scan) for scan in scans), person.mask)
+    yield Measurement("floor", "ssim", *kind, "", value)
+    (one, volumes, by), (again, others, _) = (_segmented(scan, person, scanner, fitted) for scan in scans)
+    overlap = metrics.dice(one, again, labels=[1, 2, 3])[0].tolist()
+    for tissue, value in zip(CLASSES, overlap, strict=True):
+        yield Measurement(
+            "floor", f"volume difference {tissue}", *kind, by, abs(float(volumes[tissue] - others[tissue]))
+        )
+        yield Measurement("floor", f"dice {tissue}", *kind, by, value)

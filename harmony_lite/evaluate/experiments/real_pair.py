@@ -15,23 +15,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-import torch
-from scipy import ndimage
 from torch import Tensor
 
 from harmony_lite.cohort import Cohort, OneReference, Scans
+from harmony_lite.evaluate.contrast import lesion_contrast
 from harmony_lite.evaluate.experiments.measuring import Entry, Measurement, beside
 from harmony_lite.evaluate.report import MEASURES, measured
 from harmony_lite.methods import load_method
 from harmony_lite.methods.bias_correction import without_field
 from harmony_lite.methods.own_grid import harmonize_on_own_grid
 
-__all__ = ["TARGET", "TO_ONE_LOOK", "lesion_contrast", "measure", "measure_to_one_look"]
+__all__ = ["TARGET", "TO_ONE_LOOK", "measure", "measure_to_one_look"]
 
 TARGET, SOURCE = "study1", "study2"
 PLACE, TIER = "real pair", "iii"
 TO_ONE_LOOK = "real pair, both to one look"
-RING = 6.0  # mm: white matter around a lesion, within so much of it
 BLIND = (
     *beside("percentile", "affine-match", "histogram-matching", "nyul", "blindharmony"),
     Entry("ascent without the flow", "blindharmony", "ours", changes=(("use_flow", False),)),
@@ -86,30 +84,6 @@ def measure_to_one_look(pair: Cohort, lesions: Tensor) -> Iterator[Measurement]:
         for study, image in both.items():
             contrast = lesion_contrast(image, images[study][1], lesions, affine)
             yield Measurement(TO_ONE_LOOK, f"lesion contrast, {study}", *kind, contrast)
-
-
-def lesion_contrast(image: Tensor, mask: Tensor, lesions: Tensor, affine: np.ndarray) -> float:
-    """How much darker lesions are than what lies around them, in standard deviations of the brain.
-
-    Around them: the brain within `RING` mm, as far as it is brighter than the brain's median (white matter, in T1w).
-
-    Args:
-        image: (1, 1, D, H, W).
-        mask: bool, same shape: the brain.
-        lesions: bool, same shape.
-        affine: (4, 4), voxel index to mm.
-
-    Raises:
-        ValueError: no lesion inside the mask.
-    """
-    inside = lesions & mask
-    if not bool(inside.any()):
-        raise ValueError("lesions: found no voxel inside the mask, wanted at least one")
-    sizes = np.linalg.norm(affine[:3, :3], axis=0)
-    distance = torch.from_numpy(ndimage.distance_transform_edt(~lesions[0, 0].numpy(), sampling=sizes))
-    brain = image[mask]
-    around = mask & ~lesions & (distance <= RING) & (image > brain.median())
-    return float((image[around].mean() - image[inside].mean()) / brain.std())
 
 
 def _blindly(entry: Entry, image: Tensor, mask: Tensor, affine: np.ndarray) -> Tensor:

@@ -1,0 +1,179 @@
+"""What MISPEL's result depends on: short trainings, each with one thing changed.
+
+    python data_scripts/sweep_mispel.py [PART ...]
+
+Parts: `grid`, the paper's selection of L and lambda2 (section 4.2), on validation people; `coupling`, the weight of the
+scale-free coupling and what it costs, on validation people; `scanners`, M = 2, 3 and 4, and `misregistration`, 0 to
+1 mm, on test people, with settings that were chosen before. Writes `harmony_lite/papers/results/mispel_sweeps.PROFILE
+.json`. Every training is kept in the cache folder: an interrupted run goes on where it stopped. No weights are shipped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from compute_ledger import DIGITS, code_hash, here
+from torch import Tensor
+from tqdm import tqdm
+
+from harmony_lite.cohort import Cohort
+from harmony_lite.evaluate import ledger
+from harmony_lite.evaluate.experiments import mispel
+from harmony_lite.evaluate.experiments.fits import Fitted, travelling_people
+from harmony_lite.images.normalize import divide_by_mean
+from harmony_lite.methods.mispel import (
+    Mispel,
+    PairedSlices,
+    coupling_loss,
+    embeddings_of,
+    harmonization_loss,
+    step_two_loss,
+)
+from harmony_lite.profiles import active
+from harmony_lite.storage import cache_folder, written_whole
+
+__all__ = ["Condition", "conditions", "main"]
+
+NAME = "mispel_sweeps"
+GRID_EPOCHS, EPOCHS = (4, 4), (12, 4)  # of 120 steps: a ninth and a third of the shipped trainings
+EMBEDDINGS, COUPLINGS = (4, 6, 8), (0.1, 0.2, 0.3, 0.4, 0.5)  # section 4.2
+SCALE_FREE = (0.3, 1.0, 3.0, 10.0, 30.0)
+MISREGISTRATIONS = (0.0, 0.45, 1.0)  # mm and degrees; 0.45 is that of everything else
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One training and the people it is measured on.
+
+    Attributes:
+        part: of the sweep.
+        name: by what the result is known.
+        variant: of MISPEL.
+        changes: settings that differ.
+        scanners: M of them.
+        misregistration: of training and measured people, mm.
+        group: "validation" or "test".
+    """
+
+    part: str
+    name: str
+    variant: str
+    changes: tuple[tuple[str, Any], ...]
+    scanners: tuple[str, ...] = mispel.PEOPLE_ON
+    misregistration: float | None = None
+    group: str = "validation"
+
+
+def conditions() -> Iterator[Condition]:
+    """All of them, part by part."""
+    for count in EMBEDDINGS:
+        for weight in COUPLINGS:
+            changes = (("embeddings", count), ("lambda2", weight), ("epochs", GRID_EPOCHS))
+            yield Condition("grid", f"L {count}, lambda2 {weight}", "paper", changes)
+    for weight in SCALE_FREE:
+        yield Condition("coupling", f"lambda2 {weight}", "ours", (("lambda2", weight), ("epochs", EPOCHS)))
+    short = (("epochs", EPOCHS),)
+    for count in (2, 3, 4):
+        for variant in ("ours", "paper"):
+            scanners = mispel.PEOPLE_ON[:count]
+            yield Condition("scanners", f"{variant}, M {count}", variant, short, scanners, group="test")
+    for size in MISREGISTRATIONS:
+        for variant in ("ours", "paper"):
+            own = None if size == 0.45 else size
+            name = f"{variant}, {size} mm"
+            yield Condition("misregistration", name, variant, short, misregistration=own, group="test")
+
+
+def measured(condition: Condition, fitted: Fitted) -> dict[str, Any]:
+    """Train, and measure each person: RAW and after MISPEL."""
+    training, validation, test = (
+        fitted.without_fields(group)
+        for group in travelling_people(condition.scanners, misregistration=condition.misregistration)
+    )
+    method = Mispel.from_variant(condition.variant).on_corrected()
+    method.settings = replace(method.settings, **dict(condition.changes))
+    start = time.perf_counter()
+    method.fit(training.view(method.needs), progress=False)
+    seconds = time.perf_counter() - start
+    people = validation if condition.group == "validation" else test
+    slices = method.slices_of(people.view(method.needs))
+    values: dict[str, list[float]] = {}
+    for i in range(len(people)):
+        person = people.subset([i])
+        for row, images in (("RAW", _raw(person, condition)), ("MISPEL", _harmonized(method, person, condition))):
+            for name, value in mispel.without_segmentation(images, person).items():
+                values.setdefault(f"{row} | {name}", []).append(float(f"{value:.{DIGITS}g}"))
+    return {"minutes": round(seconds / 60, 2), "people": people.subjects, **_losses(method, slices), "values": values}
+
+
+def _raw(person: Cohort, condition: Condition) -> dict[str, Tensor]:
+    return {scanner: divide_by_mean(person.scans(scanner)) for scanner in condition.scanners}
+
+
+def _harmonized(method: Mispel, person: Cohort, condition: Condition) -> dict[str, Tensor]:
+    return {s: method.harmonize(person.scans(s), scanner=s, mask=person.mask) for s in condition.scanners}
+
+
+@torch.no_grad()
+def _losses(method: Mispel, slices: PairedSlices) -> dict[str, float]:
+    """The terms of Equations 4 and 6 on these people, after both steps."""
+    embeddings, brain = embeddings_of(method.units, slices.images), slices.counted(method.settings)
+    _, reconstruction, harmonization = step_two_loss(
+        slices.images, method.units.decode(embeddings), method.settings, brain
+    )
+    found = {
+        "coupling": coupling_loss(embeddings, brain),
+        "coupling, scale-free": coupling_loss(embeddings, brain, scale_free=True),
+        "reconstruction": reconstruction,
+        "harmonization": harmonization,
+        "harmonization of RAW": harmonization_loss(slices.images, brain),
+    }
+    return {name: float(f"{float(value):.{DIGITS}g}") for name, value in found.items()}
+
+
+def main() -> None:
+    """Sweep what is named, or everything."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parts = list(dict.fromkeys(condition.part for condition in conditions()))
+    parser.add_argument("parts", nargs="*", help=f"of {', '.join(parts)}; all of them when absent")
+    asked = parser.parse_args().parts or parts
+    if set(asked) - set(parts):
+        parser.error(f"parts: found {', '.join(asked)}, wanted some of {', '.join(parts)}")
+    torch.set_num_threads(1)
+    os.environ["TQDM_DISABLE"] = "1"
+    folder = cache_folder() / "sweeps" / f"{active().name}-{code_hash()}"
+    fitted = Fitted(cache_folder() / "corrected")
+    path = ledger.RESULTS / f"{NAME}.{active().name}.json"
+    content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    for condition in tqdm([c for c in conditions() if c.part in asked], desc="sweeps", unit="training", disable=False):
+        kept = folder / f"{condition.part}, {condition.name}.json"
+        if not kept.is_file():
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            found = {**measured(condition, fitted), "made": here()}
+            with written_whole(kept) as part:
+                part.write_text(json.dumps(found), encoding="utf-8")
+        content.setdefault(condition.part, {})[condition.name] = json.loads(kept.read_text(encoding="utf-8"))
+        with written_whole(path) as part:
+            part.write_text(_text(content), encoding="utf-8")
+
+
+def _text(content: dict[str, Any]) -> str:
+    """JSON with one training a line."""
+    parts = []
+    for part, found in content.items():
+        lines = ",\n".join(
+            f"  {json.dumps(name)}: {json.dumps(value, allow_nan=False)}" for name, value in found.items()
+        )
+        parts.append(f" {json.dumps(part)}: {{\n{lines}\n }}")
+    return "{\n" + ",\n".join(parts) + "\n}\n"
+
+
+if __name__ == "__main__":
+    main()

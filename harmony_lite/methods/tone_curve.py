@@ -1,0 +1,149 @@
+"""A tone curve for each scanner, fitted to pairs: how far sixty-four numbers go.
+
+A control for MISPEL, which its paper does not have. Like it, the curve is fitted to scans of the same people and has no
+target: each scanner is brought to the mean of all. Unlike it, equal intensities of a scan stay equal, so no anatomy can
+be moved or blurred.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from harmony_lite.cohort import Needs, SeveralScanners
+from harmony_lite.images.normalize import foreground
+from harmony_lite.methods.base import Harmonizer, check_names, register
+from harmony_lite.methods.template_grid import check_volumes
+
+__all__ = ["ToneCurve", "ToneCurveSettings"]
+
+
+@dataclass(frozen=True)
+class ToneCurveSettings:
+    """The curve's size.
+
+    Attributes:
+        knots: intensities between which the curve is straight, at equal numbers of voxels from one to the next.
+    """
+
+    knots: int = 64
+
+
+@register
+class ToneCurve(Harmonizer):
+    """For each intensity of a scanner the mean of what all scanners have in those voxels.
+
+    Source: a regressogram (Tukey 1961) on quantiles, joined by straight lines. Scans are divided by the mean of their
+    brain before. Because voxels of one intensity mix tissues and noise, the mean is drawn towards the middle: curves
+    are flatter than the physics between two scanners.
+    """
+
+    name: ClassVar[str] = "tone-curve"
+    needs: ClassVar[Needs] = Needs.SEVERAL_SCANNERS
+    variants: ClassVar[tuple[str, ...]] = ("volume",)
+    is_shipped: ClassVar[bool] = False
+
+    def __init__(self, settings: ToneCurveSettings | None = None) -> None:
+        self.settings = settings or ToneCurveSettings()
+        self._curves: dict[str, Tensor] = {}  # by scanner: (2, knots), from and to
+        self._unit = 1.0
+
+    @classmethod
+    def from_variant(cls, variant: str) -> Self:
+        """`volume` is the only variant."""
+        return cls()
+
+    def fit(self, view: SeveralScanners, *, generator: torch.Generator | None = None) -> Self:
+        """Fit a curve for every scanner; nothing is random.
+
+        Args:
+            view: the same people, registered to each other, on two scanners or more; the first gives the units.
+            generator: not used.
+
+        Raises:
+            ValueError: scans without contrast or on different grids.
+        """
+        common = torch.stack([scans.mask for scans in view.scanners.values()]).all(0)
+        values, means = {}, {}
+        for name, scans in view.scanners.items():
+            check_volumes(scans.images, scans.mask, f"scans of {name}")
+            divided, means[name] = _divided(scans.images, scans.mask)
+            values[name] = divided[common].double().numpy()
+        middle = np.mean(list(values.values()), axis=0)
+        self._curves = {name: self._curve(own, middle) for name, own in values.items()}
+        self._unit = float(next(iter(means.values())).mean())
+        return self
+
+    def _curve(self, own: np.ndarray, middle: np.ndarray) -> Tensor:
+        edges = np.quantile(own, np.linspace(0, 1, self.settings.knots + 1))
+        which = np.clip(np.searchsorted(edges, own, side="right") - 1, 0, self.settings.knots - 1)
+        count = np.bincount(which, minlength=self.settings.knots)
+        kept = count > 0
+        knots = [np.bincount(which, v, self.settings.knots)[kept] / count[kept] for v in (own, middle)]
+        return torch.from_numpy(np.stack(knots)).float()
+
+    def harmonize(
+        self,
+        images: Tensor,
+        *,
+        reference: Tensor | None = None,
+        scanner: str | None = None,
+        mask: Tensor | None = None,
+    ) -> Tensor:
+        """Apply a scanner's curve to volumes.
+
+        Args:
+            images: `(N, 1, D, H, W)`, scanner units.
+            reference: not used; there is no target.
+            scanner: whose curve.
+            mask: bool, same shape: the brain; the foreground where absent.
+
+        Returns:
+            Same shape, float32, 0 outside the mask, in the units of the fit's first scanner. Beyond the outermost knots
+            the curve goes on with the slope of its last piece.
+
+        Raises:
+            ValueError: images that are not volumes, not finite or without contrast; an unknown scanner; no fit.
+        """
+        check_volumes(images, mask)
+        if not self._curves:
+            raise ValueError(f"{self.name}: found no curve, wanted `fit`")
+        if scanner not in self._curves:
+            known = ", ".join(self._curves)
+            raise ValueError(f"scanner: found {scanner!r}, wanted one that {self.name} was fitted to: {known}")
+        mask = foreground(images.float()) if mask is None else mask
+        divided, _ = _divided(images.detach().float(), mask)
+        start, end = self._curves[scanner].double().numpy()
+        x = divided.cpu().double().numpy()
+        found = np.interp(x, start, end)
+        for ends, beyond in (((0, 1), x < start[0]), ((-1, -2), x > start[-1])):
+            slope = (end[ends[1]] - end[ends[0]]) / (start[ends[1]] - start[ends[0]])
+            found[beyond] = end[ends[0]] + slope * (x[beyond] - start[ends[0]])
+        return (torch.from_numpy(found).to(images.device, torch.float32) * mask) * self._unit
+
+    def state(self) -> dict[str, Tensor]:
+        """`SCANNER/curve` (2, knots): from and to, in units of the brain's mean; `unit` (1,)."""
+        return {**{f"{name}/curve": c for name, c in self._curves.items()}, "unit": torch.tensor([self._unit])}
+
+    def load_state(self, state: dict[str, Tensor]) -> Self:
+        """Take over curves.
+
+        Raises:
+            ValueError: other names.
+        """
+        names = [name.removesuffix("/curve") for name in state if name.endswith("/curve")]
+        check_names(self.name, state, {*(f"{name}/curve" for name in names), "unit"})
+        self._curves = {name: state[f"{name}/curve"] for name in names}
+        self._unit = float(state["unit"])
+        return self
+
+
+def _divided(images: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Volumes over the mean of their brain, 0 outside it, and the means (N,)."""
+    images = images.float() * mask
+    means = images.flatten(1).sum(1) / mask.flatten(1).sum(1)
+    return images / means[:, None, None, None, None], means
