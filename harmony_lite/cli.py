@@ -31,6 +31,7 @@ Bring brain MRI scans of different scanners to one look.
 
   simulate    make people and scans to try things on, with the truth known
   methods     list the methods
+  train       fit a method to a folder of your own scans
   harmonize   bring a scan, or a folder of scans, to the target's look
   evaluate    compare two scans of one person on one grid
   ledger      what five papers claim, and what comes out here
@@ -56,6 +57,25 @@ SIMULATE_EXAMPLES = """\
 example:
   harmony-lite simulate people --subjects 2 --scanners oasis_trio,oasis_vision --spacing 2 --seed 0
 """
+TRAIN = """\
+Fit a method to scans of your own.
+
+FOLDER is in the form of BIDS, as `simulate` writes it: sub-*/ses-SCANNER/anat/*_T1w.nii.gz, a mask beside it as
+*_desc-brain_mask.nii.gz or in sub-*/anat. What the method needs has to be there (`harmony-lite methods`): mispel wants
+the same people on every scanner, at least two, registered to each other on one grid and skull-stripped or with masks.
+
+The weights are kept as your own and come before the shipped ones in the next `harmonize` by the same method and
+variant; with --out they go to a file of their own, which `harmonize --weights` takes. One person in five is held out
+and measured afterwards, where the method treats scanners alike. An interrupted training goes on when it is called
+again.
+"""
+TRAIN_EXAMPLES = """\
+example:
+  harmony-lite simulate people --subjects 6 --scanners mispel_ge,mispel_trio
+  harmony-lite train mispel --cohort people --out own.safetensors
+  harmony-lite harmonize --method mispel --weights own.safetensors --scanner mispel_ge \\
+    people/sub-006/ses-mispelge/anat/sub-006_ses-mispelge_T1w.nii.gz out_T1w.nii.gz
+"""
 HARMONIZE = """\
 Bring a scan to the target's look.
 
@@ -63,8 +83,8 @@ INPUT is one NIfTI file (.nii, .nii.gz) and OUTPUT the file to write; or INPUT i
 written under the same name below the folder OUTPUT (files that end in _mask, _dseg or _probseg are left out).
 The result is float32 and has the shape, affine, orientation and header of its input. Nothing is left half written.
 
-A method that works on the model's own grid (blindharmony, ncc-ascent, unet, cyclegan) keeps the resolution of a scan
-on another one: the brain is aligned to the template and harmonized on the model's grid, and the smooth change is
+A method that works on the model's own grid (blindharmony, mispel, ncc-ascent, unet, cyclegan) keeps the resolution of
+a scan on another one: the brain is aligned to the template and harmonized on the model's grid, and the smooth change is
 applied to the scan's own voxels. That wants a skull-stripped scan or --mask, and takes some 20 seconds.
 
 With --reference, the target is that one scan. Without it, the target is the one that the shipped standards and weights
@@ -167,6 +187,18 @@ def methods(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def train(arguments: argparse.Namespace) -> int:
+    """`harmony-lite train`: a method fitted to a folder of scans."""
+    from harmony_lite.cohort_training import Recipe, train_on_folder
+
+    names = ("method", "cohort", "variant", "target", "held_out", "out")
+    trained = train_on_folder(Recipe(**{name: getattr(arguments, name) for name in names}))
+    print(f"{trained.path}: {trained.used}")
+    for name, value in trained.metric.items():
+        print(f"people held out, {name}: {value:g}")
+    return 0
+
+
 def harmonize(arguments: argparse.Namespace) -> int:
     """`harmony-lite harmonize`: one file, or every scan of a folder."""
     from harmony_lite.scan_files import Job, harmonize_file, harmonize_folder
@@ -174,7 +206,7 @@ def harmonize(arguments: argparse.Namespace) -> int:
     source, out = arguments.input, arguments.output
     if arguments.reference_mask is not None and arguments.reference is None:
         raise UsageError("--reference-mask: found no --reference, wanted the scan that it belongs to")
-    names = ("method", "variant", "reference", "reference_mask", "mask", "scanner")
+    names = ("method", "variant", "reference", "reference_mask", "mask", "scanner", "weights")
     job = Job(**{name: getattr(arguments, name) for name in names})
     if not source.exists():
         raise FileNotFoundError(f"{source}: found no such file or folder, wanted a NIfTI scan or a folder of them")
@@ -257,6 +289,10 @@ def _count(text: str) -> int:
     return value
 
 
+def _count_or_none(text: str) -> int:
+    return 0 if text == "0" else _count(text)
+
+
 def _millimetres(text: str) -> float:
     try:
         value = float(text)
@@ -296,6 +332,7 @@ def _parser() -> argparse.ArgumentParser:
     _simulate_arguments(add("simulate", simulate, SIMULATE, SIMULATE_EXAMPLES))
     listing = add("methods", methods, "List the methods: what each sees when it is fitted, its variants, its weights.")
     listing.add_argument("--json", action="store_true", help="as JSON")
+    _train_arguments(add("train", train, TRAIN, TRAIN_EXAMPLES))
     _harmonize_arguments(add("harmonize", harmonize, HARMONIZE, HARMONIZE_EXAMPLES))
     _evaluate_arguments(add("evaluate", evaluate, EVALUATE, EVALUATE_EXAMPLES))
     claims = add("ledger", ledger, "Print what five papers claim and print, and what comes out here.")
@@ -318,6 +355,15 @@ def _simulate_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--seed", type=int, default=0, metavar="S", help="same seed, same people (default: 0)")
 
 
+def _train_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("method", metavar="METHOD", help="as `harmony-lite methods` lists them")
+    command.add_argument("--cohort", required=True, type=Path, metavar="FOLDER", help="people and scanners")
+    command.add_argument("--variant", metavar="V", help="reading of the method (default: its first)")
+    command.add_argument("--target", metavar="NAME", help="the target scanner, where there is one (default: the first)")
+    command.add_argument("--held-out", type=_count_or_none, metavar="N", help="people held out (default: one in five)")
+    command.add_argument("--out", type=Path, metavar="FILE", help="weights to write (default: kept as your own)")
+
+
 def _harmonize_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("input", metavar="INPUT", type=Path, help="scan, or folder of scans")
     command.add_argument("output", metavar="OUTPUT", type=Path, help="file to write, or folder")
@@ -331,6 +377,7 @@ def _harmonize_arguments(command: argparse.ArgumentParser) -> None:
         "--mask", type=Path, metavar="FILE", help="brain of the input, on its grid (default: found from the scan)"
     )
     command.add_argument("--scanner", metavar="NAME", help="the input's scanner, for methods trained on named scanners")
+    command.add_argument("--weights", type=Path, metavar="FILE", help="weights that `train --out` wrote")
     command.add_argument("--jobs", type=_count, default=1, metavar="N", help="processes for a folder (default: 1)")
 
 

@@ -232,9 +232,9 @@ class Cohort:
         source = MappedTarget(self._source, target, dict(maps), (target, *maps))
         return replace(self, _source=source)
 
-    def affine(self, person: int = 0) -> np.ndarray:
-        """Voxel index to RAS+ millimetres of a person's grid: (4, 4)."""
-        return self._source.affine(self._members[person])
+    def affine(self, person: int = 0, scanner: str | None = None) -> np.ndarray:
+        """Voxel index to RAS+ millimetres of a person's grid, of a scanner's scan or of the first there is: (4, 4)."""
+        return self._source.affine(self._members[person], scanner and self._known(scanner))
 
     # ------------------------------------------------------------------------------------------------------ scans
 

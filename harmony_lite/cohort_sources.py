@@ -49,8 +49,8 @@ class Source(Protocol):
     def truth(self, person: int, name: str) -> Any:
         """What is known about a person: `labels`, `tissues`, `lesions`, `age`, `volumes_ml`, ..."""
 
-    def affine(self, person: int) -> np.ndarray:
-        """Voxel index to RAS+ millimetres, (4, 4)."""
+    def affine(self, person: int, scanner: str | None = None) -> np.ndarray:
+        """Voxel index to RAS+ millimetres of a scanner's scan, or of the first scan there is, (4, 4)."""
 
 
 # --------------------------------------------------------------------------------------------------- intensity maps
@@ -82,8 +82,8 @@ class MappedTarget:
     def has(self, person: int, scanner: str, repeat: int) -> bool:
         return scanner in self.scanners and self.source.has(person, self.target, repeat)
 
-    def affine(self, person: int) -> np.ndarray:
-        return self.source.affine(person)
+    def affine(self, person: int, scanner: str | None = None) -> np.ndarray:
+        return self.source.affine(person, scanner and self.target)
 
     def mask(self, person: int, scanner: str) -> Tensor:
         return self.source.mask(person, self.target)
@@ -140,7 +140,7 @@ class SimulatedPeople:
     def has(self, person: int, scanner: str, repeat: int) -> bool:
         return scanner in self.scanners and repeat >= 0
 
-    def affine(self, person: int) -> np.ndarray:
+    def affine(self, person: int, scanner: str | None = None) -> np.ndarray:
         return self._person(person).affine
 
     def mask(self, person: int, scanner: str) -> Tensor:
@@ -284,8 +284,9 @@ class FilesInFolder:
                 return nifti.read_mask(found[0], image)[0]
         return foreground(image.volume)[0]
 
-    def affine(self, person: int) -> np.ndarray:
-        scanner = next(s for s in self.scanners if self.has(person, s, 0))  # the target where there is a scan of it
+    def affine(self, person: int, scanner: str | None = None) -> np.ndarray:
+        if scanner is None:
+            scanner = next(s for s in self.scanners if self.has(person, s, 0))  # the target where there is a scan of it
         return nifti.read(self._path(person, scanner)).affine
 
     def truth(self, person: int, name: str) -> Any:

@@ -22,7 +22,6 @@ from harmony_lite.images.normalize import foreground
 from harmony_lite.interruption import interrupt
 from harmony_lite.methods import Harmonizer, load_method, method_class
 from harmony_lite.methods.own_grid import harmonize_on_own_grid, is_model_grid
-from harmony_lite.simulate import preset
 
 __all__ = ["Job", "harmonize_file", "harmonize_folder"]
 
@@ -41,6 +40,7 @@ class Job:
         reference_mask: brain of the reference; what lies outside is set to 0.
         mask: brain of the input, on its grid.
         scanner: the input's scanner, for methods that are trained on named ones.
+        weights: file of one's own weights; the cache folder's or the shipped ones when None.
         threads: of torch in each process; the number of processors when None.
     """
 
@@ -50,6 +50,7 @@ class Job:
     reference_mask: Path | None = None
     mask: Path | None = None
     scanner: str | None = None
+    weights: Path | None = None
     threads: int | None = None
 
 
@@ -159,8 +160,6 @@ class _Prepared:
 def _prepare(job: Job) -> _Prepared:
     """The method with its weights, or unfitted where a reference is all it needs; and the reference."""
     cls = method_class(job.method)
-    if job.scanner is not None:
-        preset(job.scanner)  # raises ValueError with the known names
     enough = cls.reference_is_enough
     reference = None
     if job.reference is not None:
@@ -171,13 +170,16 @@ def _prepare(job: Job) -> _Prepared:
     method = load_method(job.method, job.variant, fitted=False)
     used = f"{cls.name}, variant {job.variant or cls.variants[0]}"
     if enough and reference is not None:
+        method.check_scanner(job.scanner)
         return _Prepared(method, reference, f"{used}, to {job.reference}")
     try:
-        path = cls.shipped_weights(job.variant or cls.variants[0])
+        path = job.weights or cls.shipped_weights(job.variant or cls.variants[0])
     except FileNotFoundError as error:
         hint = "; or give --reference FILE" if enough else ""
         raise FileNotFoundError(f"{error}{hint}") from error
-    return _Prepared(method, reference, f"{used}, weights {path.stem} (sha256 {_load(method, path)[:12]})")
+    sha256 = _load(method, path)
+    method.check_scanner(job.scanner)
+    return _Prepared(method, reference, f"{used}, weights {path.stem} (sha256 {sha256[:12]})")
 
 
 def _load(method: Harmonizer, path: Path) -> str:

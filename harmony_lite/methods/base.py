@@ -17,6 +17,7 @@ from torch import Tensor
 from harmony_lite import weights
 from harmony_lite.cohort import Needs
 from harmony_lite.profiles import QUICK, active
+from harmony_lite.simulate import preset
 
 __all__ = ["Harmonizer", "check_images", "check_names", "load_method", "method_class", "names", "register"]
 
@@ -97,6 +98,14 @@ class Harmonizer(ABC):
         Raises:
             ValueError: images that are not finite, constant, or of another rank; a mask of another shape.
         """
+
+    def check_scanner(self, scanner: str | None) -> None:
+        """Refuse a name that this method can do nothing with (ValueError), before anything long begins.
+
+        Methods that treat every source alike take the name of any preset, or none.
+        """
+        if scanner is not None:
+            preset(scanner)
 
     def first_steps(self, view: Any) -> float:
         """One number that the beginning of the recipe gives on a view; a card keeps it, and a test repeats it.

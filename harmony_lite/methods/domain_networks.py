@@ -163,6 +163,10 @@ class DomainNetworks(Harmonizer):
             result[index, 0][..., heights] = found.permute(1, 2, 0)
         return result * mask
 
+    def check_scanner(self, scanner: str | None) -> None:
+        """Refuse a source domain that no network was trained on (ValueError)."""
+        self._of(scanner)
+
     def _of(self, scanner: str | None) -> nn.Module:
         if not self._networks:
             raise ValueError(f"{self.name}: found no network, wanted `fit` or loaded weights")

@@ -653,6 +653,10 @@ class Mispel(Harmonizer):
             result[person, 0][..., heights] = (outputs.relu() if units.rectified else outputs).permute(1, 2, 0)
         return result * mask * self._unit
 
+    def check_scanner(self, scanner: str | None) -> None:
+        """Refuse a scanner that there is no encoder for (ValueError)."""
+        self._index(scanner)
+
     def _index(self, scanner: str | None) -> int:
         if self.units is None:
             raise ValueError(f"{self.name}: found no network, wanted `fit` or loaded weights")

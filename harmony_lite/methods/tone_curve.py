@@ -110,11 +110,7 @@ class ToneCurve(Harmonizer):
             ValueError: images that are not volumes, not finite or without contrast; an unknown scanner; no fit.
         """
         check_volumes(images, mask)
-        if not self._curves:
-            raise ValueError(f"{self.name}: found no curve, wanted `fit`")
-        if scanner not in self._curves:
-            known = ", ".join(self._curves)
-            raise ValueError(f"scanner: found {scanner!r}, wanted one that {self.name} was fitted to: {known}")
+        self.check_scanner(scanner)
         mask = foreground(images.float()) if mask is None else mask
         divided, _ = _divided(images.detach().float(), mask)
         start, end = self._curves[scanner].double().numpy()
@@ -124,6 +120,14 @@ class ToneCurve(Harmonizer):
             slope = (end[ends[1]] - end[ends[0]]) / (start[ends[1]] - start[ends[0]])
             found[beyond] = end[ends[0]] + slope * (x[beyond] - start[ends[0]])
         return (torch.from_numpy(found).to(images.device, torch.float32) * mask) * self._unit
+
+    def check_scanner(self, scanner: str | None) -> None:
+        """Refuse a scanner that there is no curve for (ValueError)."""
+        if not self._curves:
+            raise ValueError(f"{self.name}: found no curve, wanted `fit` or loaded weights")
+        if scanner not in self._curves:
+            known = ", ".join(self._curves)
+            raise ValueError(f"scanner: found {scanner!r}, wanted one that {self.name} was fitted to: {known}")
 
     def state(self) -> dict[str, Tensor]:
         """`SCANNER/curve` (2, knots): from and to, in units of the brain's mean; `unit` (1,)."""

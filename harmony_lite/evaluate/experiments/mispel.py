@@ -16,10 +16,12 @@ truth.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from statistics import fmean
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -28,7 +30,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from harmony_lite.cohort import Cohort
-from harmony_lite.evaluate import metrics
+from harmony_lite.evaluate import ledger, metrics
 from harmony_lite.evaluate.contrast import fine_noise, lesion_contrast, tissue_ratios
 from harmony_lite.evaluate.experiments.fits import Fitted, largest_tissue, travelling_people
 from harmony_lite.evaluate.experiments.measuring import (
@@ -45,11 +47,13 @@ from harmony_lite.evaluate.report import percentile_matched
 from harmony_lite.evaluate.statistics import bootstrap_interval, paired_t
 from harmony_lite.evaluate.verdicts import CONTRADICTED, HOLDS, UNDECIDED
 from harmony_lite.images.normalize import divide_by_mean
+from harmony_lite.profiles import active
 from harmony_lite.tasks.tissue import CLASSES, segment_tissues, volumes_ml
 
 __all__ = [
     "ANATOMY", "BLURS", "EXPECTATIONS", "FITS", "PAIRS", "PEOPLE", "PEOPLE_ON", "RAW", "Expectation", "blurred",
-    "judged", "measure", "measured_rows", "pair_ssim", "rows_of", "without_segmentation",
+    "judged", "measure", "measured_rows", "pair_ssim", "rows_of", "sweeps",
+    "without_segmentation",
 ]  # fmt: skip
 
 PAIRS = load("mispel").conditions
@@ -173,6 +177,18 @@ def measured_rows(rows: Sequence[Mapping], measure: str, row: str) -> np.ndarray
     if not found:
         raise KeyError(f"{measure} | {row}: found no such row in the results")
     return np.mean(found, axis=0)
+
+
+def sweeps(profile: str | None = None) -> dict[str, dict[str, Any]]:
+    """What `data_scripts/sweep_mispel.py` measured: by part and name of the training, values per person and losses.
+
+    Raises:
+        FileNotFoundError: nothing was measured for this profile.
+    """
+    path = ledger.RESULTS / f"mispel_sweeps.{profile or active().name}.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: found no file, wanted what data_scripts/sweep_mispel.py writes")
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 # ------------------------------------------------------------------------------------------------------------ measuring
