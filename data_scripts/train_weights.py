@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import time
 from dataclasses import asdict
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -19,11 +20,14 @@ from tqdm import tqdm
 from harmony_lite import methods, weights
 from harmony_lite.cohort import Cohort
 from harmony_lite.evaluate import metrics
-from harmony_lite.evaluate.experiments.fits import largest_tissue
+from harmony_lite.evaluate.experiments import mispel
+from harmony_lite.evaluate.experiments.fits import Fitted, largest_tissue
 from harmony_lite.evaluate.report import report
 from harmony_lite.images.intensity_maps import MAPS
+from harmony_lite.images.normalize import divide_by_mean
 from harmony_lite.methods.base import Harmonizer
 from harmony_lite.methods.domain_networks import DomainNetworks
+from harmony_lite.methods.mispel import Mispel
 from harmony_lite.profiles import active
 from harmony_lite.storage import cache_folder
 from harmony_lite.tasks.segmentation import WhiteMatterUNet
@@ -39,6 +43,9 @@ JUDGE = WhiteMatterUNet.name
 def training_and_validation_people(name: str = "", variant: str = "") -> tuple[Cohort, Cohort]:
     """The profile's training and validation people, who share nobody, on the domains that a recipe needs."""
     profile = active()
+    if name == Mispel.name:
+        fitted = Fitted(cache_folder() / "corrected")  # where scans are kept after N4
+        return tuple(fitted.without_fields(group) for group in mispel.PEOPLE(mispel.PEOPLE_ON)[:2])
     by_domain = name and name != JUDGE and issubclass(methods.method_class(name), DomainNetworks)
     scanners = TABLE_2 if by_domain else SCANNERS
     sizes = profile.train_subjects, profile.validation_subjects
@@ -61,8 +68,14 @@ def first_steps(name: str, variant: str, training: Cohort) -> float:
     if name == JUDGE:
         losses = fitted_judge(few, steps=3).history.losses
         return sum(losses) / len(losses)
-    method = methods.load_method(name, variant, fitted=False)
+    method = unfitted(name, variant)
     return method.first_steps(few.view(method.needs))
+
+
+def unfitted(name: str, variant: str) -> Harmonizer:
+    """The method as the recipe fits it; MISPEL's people come after N4."""
+    method = methods.load_method(name, variant, fitted=False)
+    return method.on_corrected() if name == Mispel.name else method
 
 
 def fitted_judge(training: Cohort, **options: Any) -> WhiteMatterUNet:
@@ -85,10 +98,13 @@ def train(name: str, variant: str, *, commit: str) -> weights.Card:
         fitted, is_trained = fitted_judge(training, checkpoint=checkpoint), True
         metric = {"validation white-matter iou": overlaps(fitted, validation)}
     else:
-        fitted = methods.load_method(name, variant, fitted=False)
+        fitted = unfitted(name, variant)
         is_trained = fitted.is_trained
         fitted.fit(training.view(fitted.needs), **({"checkpoint": checkpoint} if is_trained else {}))
-        metric = {"validation psnr dB": psnr(fitted, validation)}
+        if name == Mispel.name:
+            metric = between_scanners(fitted, validation)
+        else:
+            metric = {"validation psnr dB": psnr(fitted, validation)}
     seconds = fitted.history.seconds if is_trained else time.perf_counter() - began
     return weights.save(
         fitted.state(),
@@ -100,7 +116,7 @@ def train(name: str, variant: str, *, commit: str) -> weights.Card:
         metric={**metric, "first steps": first},
         recipe={
             "people": len(training),
-            "target": TARGET,
+            **({"scanners": training.scanners} if name == Mispel.name else {"target": TARGET}),
             "spacing mm": profile.spacing,
             **asdict(fitted.settings),
         },
@@ -113,6 +129,22 @@ def psnr(method: Harmonizer, validation: Cohort) -> dict[str, float]:
     """Mean over the validation people, by source."""
     table = report(method, validation, measures=["psnr"], rescan=False)
     return table[table.row == "harmonized"].groupby("scanner").value.mean().round(2).to_dict()
+
+
+def between_scanners(method: Harmonizer, validation: Cohort) -> dict[str, dict[str, float]]:
+    """How alike the scanners are, and what is left of lesions and noise, mean over the validation people."""
+    found: dict[str, list[dict[str, float]]] = {"RAW": [], "harmonized": []}
+    for i in range(len(validation)):
+        person = validation.subset([i])
+        raw = {scanner: person.scans(scanner) for scanner in person.scanners}
+        after = {name: method.harmonize(scan, scanner=name, mask=person.mask) for name, scan in raw.items()}
+        divided = {scanner: divide_by_mean(scan) for scanner, scan in raw.items()}
+        for row, images in (("RAW", divided), ("harmonized", after)):
+            found[row].append(mispel.without_segmentation(images, person))
+    return {
+        f"validation, {row}": {name: round(fmean(one[name] for one in people), 4) for name in people[0]}
+        for row, people in found.items()
+    }
 
 
 def overlaps(judge: WhiteMatterUNet, validation: Cohort) -> dict[str, float]:

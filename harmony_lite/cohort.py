@@ -292,6 +292,11 @@ class Cohort:
         return self._truth("lesions")
 
     @property
+    def lesion_fractions(self) -> Tensor:
+        """(N, 1, D, H, W): the share of each voxel that white-matter lesions fill; 0 or 1 of scans from files."""
+        return self._truth("lesion_fractions")
+
+    @property
     def ages(self) -> Tensor:
         """(N,) years; NaN where unknown."""
         return torch.tensor([float(self._source.truth(i, "age")) for i in self._members])

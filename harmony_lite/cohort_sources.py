@@ -150,7 +150,8 @@ class SimulatedPeople:
         if name == "age":
             return self.ages[person]
         whole = self._person(person)
-        return whole.lesion > 0.5 if name == "lesions" else getattr(whole, name)
+        lesions = {"lesions": whole.lesion > 0.5, "lesion_fractions": whole.lesion}
+        return lesions[name] if name in lesions else getattr(whole, name)
 
     def scan(self, person: int, scanner: str, repeat: int) -> Tensor:
         settings = preset(scanner)
@@ -309,6 +310,7 @@ class FilesInFolder:
 _TRUTH_FILES: dict[str, tuple[tuple[str, ...], Callable[[Tensor], Tensor]]] = {
     "labels": (("*_dseg.nii*",), lambda volume: volume.round().to(torch.uint8)),
     "lesions": (("*_label-lesion_mask.nii*",), lambda volume: volume > 0.5),
+    "lesion_fractions": (("*_label-lesion_mask.nii*",), lambda volume: (volume > 0.5).float()),
     "tissues": (tuple(f"*_label-{tissue}_probseg.nii*" for tissue in TISSUES[:3]), lambda volume: volume),
 }
 
