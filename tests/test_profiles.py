@@ -43,6 +43,7 @@ def test_full_is_at_least_as_big_as_quick_in_every_number():
     assert full.pop("spacing") < quick.pop("spacing")
     assert full.pop("cyclegan_learning_rate") <= quick.pop("cyclegan_learning_rate")
     assert full.pop("seed") == quick.pop("seed")
+    assert full.pop("travelling_subjects") == quick.pop("travelling_subjects") == 18  # the paper's
     assert (full.pop("name"), quick.pop("name")) == ("full", "quick")
     assert all(full[size] > quick[size] for size in quick)
 
