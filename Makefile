@@ -27,7 +27,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
 export HARMONY_CACHE ?= $(abspath build/cache)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lab execute bench weights ledger student budget clean
+.PHONY: help setup run test lab execute bench weights ledger sweep student budget clean
 
 help: ## list the commands
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -77,6 +77,9 @@ weights: $(STAMP) ## train the shipped weights again
 
 ledger: $(STAMP) ## compute our rows of the papers' tables and the verdicts; an interrupted run goes on
 	@$(PY) data_scripts/compute_ledger.py
+
+sweep: $(STAMP) ## train MISPEL again and again, each time with one thing changed, and measure what depends on it
+	@$(PY) data_scripts/sweep_mispel.py
 
 student: $(STAMP) ## copies of the notebooks without solutions, in build/student
 	@$(SERIES) student $(NB)

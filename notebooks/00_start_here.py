@@ -192,7 +192,7 @@ show(
 # | 20- | Harmonizing Flows: a flow guides a harmonizer | to come |
 # | 30- | BlindHarmonyDiff: from edges to an image in 3D | to come |
 # | 40- | HAIL: style from one image | to come |
-# | 50-51 | MISPEL: two steps over several scanners | to come |
+# | 50, 51 | MISPEL: two steps over several scanners, tables | here |
 #
 # ## 7. What runs where
 #
