@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from harmony_lite import show
-from harmony_lite.show.widgets import iteration_sliders, scanner_sliders, swipe, swipe_picture
+from harmony_lite.show.widgets import iteration_sliders, mixing_desk, scanner_sliders, swipe, swipe_picture
 
 RANDOM = np.random.default_rng(0)
 IMAGE = RANDOM.random((20, 24))
@@ -126,3 +126,30 @@ def test_iterations_play_over_what_was_computed():
 def test_ways_of_different_lengths_are_refused(frames):
     with pytest.raises(ValueError, match="wanted one number"):
         iteration_sliders(frames)
+
+
+def test_the_mixing_desk_shows_the_sum_that_its_sliders_say():
+    embeddings = np.zeros((3, 6, 8))
+    embeddings[0, :3], embeddings[1, 3:], embeddings[2] = 1, 1, 0.5
+    box = mixing_desk(embeddings, (0.6, 0.4, -0.2), title="sum")
+    sliders = controls_of(box)
+    assert [slider.value for slider in sliders] == pytest.approx([0.6, 0.4, -0.2], abs=0.006)
+    assert {(slider.min, slider.max) for slider in sliders} == {(-1.2, 1.2)}
+    began = time.process_time()
+    seen = [picture_of(box).value]
+    for slider, value in zip(sliders, (-0.6, 0.1, 0.9), strict=True):
+        slider.value = value
+        seen.append(picture_of(box).value)
+    assert len(set(seen)) == 4
+    sliders[0].value, sliders[1].value, sliders[2].value = 0.6, 0.4, -0.2
+    assert picture_of(box).value == seen[0]  # the window has not moved
+    assert time.process_time() - began < 4
+
+
+@pytest.mark.parametrize(
+    ("embeddings", "weights", "said"),
+    [(IMAGE[None], (1.0, 2.0), "wanted \\(L, H, W\\)"), (IMAGE, (1.0,), "wanted"), (IMAGE[None], (-1.0,), "to see")],
+)
+def test_a_mixing_desk_that_cannot_be_is_refused(embeddings, weights, said):
+    with pytest.raises(ValueError, match=said):
+        mixing_desk(embeddings, weights)

@@ -86,7 +86,7 @@ class MispelSettings:
 
 
 VARIANTS: dict[str, dict[str, Any]] = {
-    "ours": {"lambda2": 3.0, "scale_free": True, "brain_only": True, "solved": True},
+    "ours": {"lambda2": 10.0, "scale_free": True, "brain_only": True, "solved": True},
     "paper": {},
     # step 2 of the public code never gets its own weights: reconstruction keeps lambda1 and harmonization has 0
     "released": {"lambda4": 0.0, "rectified": True, "pairs_over_scanners": True},

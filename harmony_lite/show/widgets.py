@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from harmony_lite.show.figures import COLOURS, png
 
-__all__ = ["iteration_sliders", "scanner_sliders", "swipe", "swipe_picture"]
+__all__ = ["iteration_sliders", "mixing_desk", "scanner_sliders", "swipe", "swipe_picture"]
 
 # name: text, lowest, highest, step; times in seconds, as the protocol has them
 _SLIDERS = {
@@ -103,6 +103,47 @@ def iteration_sliders(
 
     setting.observe(change_setting, names="value")
     return widgets.HBox([widgets.VBox([setting, *_watched([value, iteration], draw)]), seen])
+
+
+def mixing_desk(embeddings: np.ndarray, weights: Sequence[float], *, title: str = ""):
+    """One slider per embedding for its weight, and the weighted sum; black is 0, white the largest sum at the start.
+
+    Args:
+        embeddings: `(L, H, W)`.
+        weights: L of them, where the sliders begin; they reach twice the largest, to either side.
+        title: above the picture.
+
+    Returns:
+        An ipywidgets box.
+
+    Raises:
+        ValueError: other numbers of weights than of embeddings, or a sum that is nowhere positive.
+    """
+    import ipywidgets as widgets
+
+    embeddings, weights = np.asarray(embeddings, dtype=float), np.asarray(weights, dtype=float)
+    if embeddings.ndim != 3 or weights.shape != embeddings.shape[:1]:
+        found = f"found embeddings of shape {embeddings.shape} and weights of shape {weights.shape}"
+        raise ValueError(f"mixing desk: {found}, wanted (L, H, W) and (L,)")
+    white = float(np.tensordot(weights, embeddings, 1).max())
+    if not white > 0:
+        raise ValueError(f"mixing desk: found a sum of at most {white:g}, wanted one with something to see")
+    reach = 2 * float(np.abs(weights).max())
+    sliders = [
+        widgets.FloatSlider(value=w, min=-reach, max=reach, step=reach / 200, description=f"γ{i}", readout_format=".3f")
+        for i, w in enumerate(weights, 1)
+    ]
+    seen = widgets.Image(format="png")
+
+    def draw(_change: object = None) -> None:
+        mixed = np.tensordot([slider.value for slider in sliders], embeddings, 1)
+        figure, axis = plt.subplots(figsize=(3.2, 3.6))
+        axis.imshow(mixed.T, origin="lower", cmap="gray", vmin=0, vmax=white)
+        axis.set_title(title, fontsize=9)
+        axis.axis("off")
+        seen.value = png(figure)
+
+    return widgets.HBox([widgets.VBox(_watched(sliders, draw)), seen])
 
 
 def swipe_picture(
