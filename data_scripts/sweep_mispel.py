@@ -29,8 +29,8 @@ from harmony_lite.evaluate import ledger
 from harmony_lite.evaluate.experiments import mispel
 from harmony_lite.evaluate.experiments.fits import Fitted, travelling_people
 from harmony_lite.images.normalize import divide_by_mean
-from harmony_lite.methods.mispel import (
-    Mispel,
+from harmony_lite.methods.mispel import Mispel
+from harmony_lite.methods.mispel_steps import (
     PairedSlices,
     coupling_loss,
     embeddings_of,

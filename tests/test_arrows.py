@@ -26,7 +26,8 @@ MAY_SEE["methods"] = {"methods", "nets", "profiles", *MAY_SEE["cohort"], *MAY_SE
 MAY_SEE["evaluate"] = {"evaluate", *MAY_SEE["methods"], *MAY_SEE["tasks"]}
 MAY_SEE["exercises"] = {"exercises", *MAY_SEE["evaluate"]}  # on top, beside the notebooks
 MAY_SEE["scan_files"] = {"scan_files", "interruption", *MAY_SEE["methods"]}
-MAY_SEE["cli"] = {"cli", *MAY_SEE["evaluate"], *MAY_SEE["scan_files"]}
+MAY_SEE["cohort_training"] = {"cohort_training", *MAY_SEE["methods"]}
+MAY_SEE["cli"] = {"cli", "cohort_training", *MAY_SEE["evaluate"], *MAY_SEE["scan_files"]}
 
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 

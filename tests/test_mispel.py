@@ -13,10 +13,11 @@ from scipy.optimize import linprog
 
 from harmony_lite.cohort import Cohort, Needs, Scans, SeveralScanners
 from harmony_lite.methods import load_method
-from harmony_lite.methods.mispel import (
+from harmony_lite.methods.decoder_optimum import solved_weights
+from harmony_lite.methods.mispel import Mispel
+from harmony_lite.methods.mispel_steps import (
     VARIANTS,
     Encoder,
-    Mispel,
     MispelSettings,
     PairedSlices,
     Units,
@@ -26,7 +27,6 @@ from harmony_lite.methods.mispel import (
     harmonization_loss,
     learn_embeddings,
     reconstruction_loss,
-    solved_weights,
     step_two_loss,
 )
 

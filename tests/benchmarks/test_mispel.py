@@ -8,7 +8,8 @@ import torch
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
-from harmony_lite.methods.mispel import (
+from harmony_lite.methods.decoder_optimum import solved_weights
+from harmony_lite.methods.mispel_steps import (
     MispelSettings,
     PairedSlices,
     Units,
@@ -16,7 +17,6 @@ from harmony_lite.methods.mispel import (
     embeddings_of,
     fit_decoders,
     reconstruction_loss,
-    solved_weights,
 )
 
 SCANNERS, SIZE = 4, (80, 96)

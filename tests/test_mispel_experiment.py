@@ -1,0 +1,111 @@
+"""MISPEL's experiment: its people, its rows, its controls, and expectations judged."""
+
+import json
+
+import numpy as np
+import pytest
+import sweep_mispel
+import torch
+from scipy import stats
+
+from harmony_lite.evaluate import ledger
+from harmony_lite.evaluate.experiments import mispel
+from harmony_lite.evaluate.experiments.fits import people, travelling_people
+from harmony_lite.evaluate.verdicts import CONTRADICTED, HOLDS, UNDECIDED
+from harmony_lite.profiles import QUICK
+
+ROWS = ledger.results("mispel", "quick")["rows"]
+
+
+def test_the_travelling_people_are_as_many_and_as_old_as_the_papers():
+    training, validation, test = travelling_people(mispel.PEOPLE_ON, QUICK)
+    assert len(test) == 18 and len(training) == QUICK.train_subjects and len(validation) == QUICK.validation_subjects
+    everybody = [*training.subjects, *validation.subjects, *test.subjects]
+    assert len(everybody) == len(set(everybody))
+    ages = torch.cat([group.ages for group in (training, validation, test)])
+    assert float(ages.min()) >= 51 and float(ages.max()) <= 78 and float(test.ages.std()) > 4
+    usual = people(mispel.PEOPLE_ON, QUICK)[0]
+    order = [torch.argsort(group.ages).tolist() for group in (usual, training)]
+    assert order[0] == order[1]  # the same people at another age
+
+
+def test_a_blur_looks_inside_the_mask_only():
+    mask = torch.zeros(1, 1, 16, 16, 16, dtype=torch.bool)
+    mask[..., 4:12, 4:12, 4:12] = True
+    level = 3.0 * mask
+    assert torch.allclose(mispel.blurred(level, mask, 1.0), level, atol=1e-5)
+    noisy = level + torch.randn(level.shape, generator=torch.Generator().manual_seed(0)) * mask
+    spreads = [float(mispel.blurred(noisy, mask, sigma)[mask].std()) for sigma in (0.3, 0.6, 1.2)]
+    assert float(noisy[mask].std()) > spreads[0] > spreads[1] > spreads[2]
+    assert bool((mispel.blurred(noisy + 100 * ~mask, mask, 1.0)[~mask] == 0).all())
+    assert torch.allclose(mispel.blurred(noisy + 100 * ~mask, mask, 1.0), mispel.blurred(noisy, mask, 1.0), atol=1e-5)
+
+
+def test_the_controls_are_as_similar_as_what_they_are_held_against():
+    """Chosen on validation people, measured on others: equal to some thousandths."""
+    for blur, row in (("RAW blurred as MISPEL", "MISPEL"), ("RAW blurred as ours", "mispel (ours)")):
+        both = [mispel.measured_rows(ROWS, mispel.SSIM, name).mean() for name in (blur, row)]
+        assert both[0] == pytest.approx(both[1], abs=0.003), (blur, both)
+
+
+def test_histogram_matching_makes_equal_volumes_whatever_the_anatomy():
+    for tissue in ("CSF", "GM", "WM"):
+        measure = f"Table 3 | volume difference {tissue}"
+        matched, raw = (
+            mispel.measured_rows(ROWS, measure, row).mean() for row in ("histogram-matching (volume)", "RAW")
+        )
+        assert matched < 0.25 * raw
+
+
+def test_every_expectation_is_judged():
+    table = mispel.judged(ROWS)
+    assert len(table) == len(mispel.EXPECTATIONS) and set(table.verdict) <= {HOLDS, CONTRADICTED, UNDECIDED}
+    one = table.iloc[0]
+    own, raw = (mispel.measured_rows(ROWS, "Table 2 | ssim", row) for row in ("MISPEL", "RAW"))
+    assert one.difference == pytest.approx((own - raw).mean()) and len(own) == 18
+    assert one.p == pytest.approx(stats.ttest_rel(own, raw).pvalue)
+
+
+def rows_of(**values):
+    return [
+        {"place": "Table 2", "measure": "ssim", "row": row, "condition": str(i), "values": column}
+        for row, columns in values.items()
+        for i, column in enumerate(columns)
+    ]
+
+
+def test_verdicts_follow_interval_and_direction():
+    base = np.linspace(0.5, 0.6, 12)
+    wobble = np.array([0.01, -0.01] * 6)
+    rows = rows_of(low=[base, base + 0.1], high=[base + 0.2 + wobble, base + 0.1], even=[base + wobble, base + 0.1])
+
+    def verdict(row, against, higher, share=1.0):
+        expectation = mispel.Expectation("", "Table 2 | ssim", row, against, higher, share)
+        return mispel.judged(rows, [expectation]).verdict.item()
+
+    assert verdict("high", "low", True) == HOLDS and verdict("high", "low", False) == CONTRADICTED
+    assert verdict("even", "low", True) == verdict("even", "low", False) == UNDECIDED
+    assert verdict("even", "high", True) == CONTRADICTED and verdict("even", "high", True, 0.5) == HOLDS
+    with pytest.raises(KeyError, match="Table 2 | ssim | none"):
+        mispel.measured_rows(rows, "Table 2 | ssim", "none")
+
+
+def test_the_sweeps_hold_every_condition():
+    found = mispel.sweeps("quick")
+    wanted = {}
+    for condition in sweep_mispel.conditions():
+        wanted.setdefault(condition.part, []).append(condition.name)
+    assert {part: sorted(names) for part, names in found.items()} == {p: sorted(names) for p, names in wanted.items()}
+    training, validation, test = travelling_people(mispel.PEOPLE_ON, QUICK)
+    for condition in sweep_mispel.conditions():
+        one = found[condition.part][condition.name]
+        group = validation if condition.group == "validation" else test.subset(range(sweep_mispel.TEST_PEOPLE))
+        assert tuple(one["people"]) == group.subjects and not set(one["people"]) & set(training.subjects)
+        assert all(len(values) == len(group) for values in one["values"].values())
+        assert len(one["made"]["commit"]) == 40
+    with pytest.raises(FileNotFoundError, match="wanted what data_scripts/sweep_mispel.py writes"):
+        mispel.sweeps("full")
+
+
+def test_the_sweeps_are_numbers_that_json_can_hold():
+    json.dumps(mispel.sweeps("quick"), allow_nan=False)
