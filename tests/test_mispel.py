@@ -355,6 +355,18 @@ def test_state_round_trip(fitted, cohort):
     assert torch.equal(*pair) and again.scanners == SCANNERS
 
 
+def test_slices_follow_the_encoders_whatever_the_order_of_the_scanners(fitted, cohort):
+    """A file keeps no order: encoders come sorted by name, and slices with them."""
+    turned = {name: fitted.state()[name] for name in reversed(fitted.state())}
+    again, view = Mispel(fitted.settings).load_state(turned), cohort.view(Needs.SEVERAL_SCANNERS)
+    backwards = SeveralScanners({name: view.scanners[name] for name in reversed(SCANNERS)})
+    assert again.scanners == SCANNERS
+    usual, other = again.slices_of(view), again.slices_of(backwards)
+    assert usual.scanners == other.scanners == SCANNERS and torch.equal(usual.images, other.images)
+    with pytest.raises(ValueError, match="wanted those of the encoders: mispel_ge, mispel_philips"):
+        again.slices_of(SeveralScanners({name: view.scanners[name] for name in SCANNERS[:2]}))
+
+
 def test_foreign_states_are_refused(fitted):
     state = fitted.state()
     with pytest.raises(ValueError, match="mispel: found the tensors"):

@@ -112,6 +112,8 @@ class Mispel(Harmonizer):
     def slices_of(self, view: SeveralScanners) -> PairedSlices:
         """Evenly spaced axial slices of each person on every scanner, as `fit` takes them.
 
+        The scanners come in the order of this method's encoders, or in the view's where it has none yet.
+
         Raises:
             ValueError: fewer than two scanners, unequal numbers of people, scans on different grids.
         """
@@ -122,13 +124,19 @@ class Mispel(Harmonizer):
         _check_pairs(view)
         brain = torch.stack([scans.mask for scans in view.scanners.values()]).all(0)  # on every scanner
         positions, images, unit = None, [], None
-        for scans in view.scanners.values():
+        names = tuple(view.scanners)
+        if self.units is not None:
+            if set(names) != set(self.scanners):
+                found = f"scanners: found {', '.join(names)}"
+                raise ValueError(f"{found}, wanted those of the encoders: {', '.join(self.scanners)}")
+            names = self.scanners
+        for scans in (view.scanners[name] for name in names):
             divided, divisors = self.divided(scans.images, scans.mask)
             taken, positions = axial_slices(divided, self.settings.slices, mask=brain, positions=positions)
             images.append(taken)
             unit = float(divisors.mean()) if unit is None else unit
         inside = axial_slices(brain, self.settings.slices, positions=positions)[0]
-        return PairedSlices(torch.cat(images, 1), inside, tuple(view.scanners)), unit
+        return PairedSlices(torch.cat(images, 1), inside, names), unit
 
     # ------------------------------------------------------------------------------------------------------------ fit
 
@@ -152,7 +160,7 @@ class Mispel(Harmonizer):
             ValueError: one scanner only, unequal numbers of people, scans on different grids, not finite, without
                 contrast, or with fewer heights than slices are wanted.
         """
-        generator = generator or torch.Generator().manual_seed(0)
+        generator, self.units = generator or torch.Generator().manual_seed(0), None
         slices, self._unit = self._prepared(view)
         self._grid, self.scanners = tuple(next(iter(view.scanners.values())).images.shape[2:]), slices.scanners
         files = [
@@ -272,7 +280,7 @@ class Mispel(Harmonizer):
         Raises:
             ValueError: other tensors than encoders and decoders of these settings have.
         """
-        scanners = tuple(dict.fromkeys(name.partition("/")[0] for name in state if "/" in name))
+        scanners = tuple(sorted({name.partition("/")[0] for name in state if "/" in name}))  # a file keeps no order
         units = Units(len(scanners), self.settings)
         expected = _by_scanner(units, scanners)
         check_names(self.name, state, {*expected, "unit", "grid"})
@@ -315,4 +323,6 @@ def _check_pairs(view: SeveralScanners) -> None:
                 f"pairs: found a grid of {tuple(found[2:])} voxels on {name} and {tuple(shape[2:])} on {first}, "
                 "wanted scans registered to each other on one grid"
             )
+
+
 from harmony_lite.methods.mispel_steps import *  # noqa: E402, F403  temporary
