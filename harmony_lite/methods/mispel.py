@@ -323,6 +323,3 @@ def _check_pairs(view: SeveralScanners) -> None:
                 f"pairs: found a grid of {tuple(found[2:])} voxels on {name} and {tuple(shape[2:])} on {first}, "
                 "wanted scans registered to each other on one grid"
             )
-
-
-from harmony_lite.methods.mispel_steps import *  # noqa: E402, F403  temporary

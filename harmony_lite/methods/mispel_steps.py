@@ -187,7 +187,8 @@ def coupling_loss(embeddings: Tensor, brain: Tensor | None = None, *, scale_free
         embeddings: of the same slices on M scanners.
         brain: bool (B, 1, H, W): pixels that count; all of them where absent.
         scale_free: divide by the embedding's own variance over scanners, slices and pixels. That leaves the share
-            which scanners do not have in common: 0 where they agree, 1 where each goes its own way.
+            which scanners do not have in common: 0 where they agree, (M - 1) / M where they have nothing in common but
+            the mean.
 
     >>> z = torch.zeros(1, 2, 1, 1, 2)
     >>> z[0, 0] = torch.tensor([[1.0, 3.0]])

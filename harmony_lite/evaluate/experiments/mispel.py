@@ -6,7 +6,8 @@ each two scans of a person, inside the brain, over the range that the two have t
 much the volumes of three tissues differ and how far the tissues overlap, found by DIPY's classifier with every voxel in
 the likeliest tissue; the paper takes FSL FAST and counts voxels above a posterior of 0.8, by which CSF is not usable
 here. DIPY's classes shift with an offset, so each result is first brought back to the percentiles of its own RAW scan:
-a straight line changes no volume. Histogram matching makes volumes equal by construction, whatever the anatomy.
+a straight line changes no volume. Histogram matching brings every person to one distribution of intensities, and with
+it nearly to one set of volumes, whatever the anatomy.
 
 MISPEL's row is the paper's reading; `ours` and `released` stand beside. So do controls that the paper lacks: RAW
 blurred until its SSIM is that of either reading, and a tone curve for each scanner. `ANATOMY` holds what a blur cannot
@@ -51,7 +52,8 @@ from harmony_lite.profiles import active
 from harmony_lite.tasks.tissue import CLASSES, segment_tissues, volumes_ml
 
 __all__ = [
-    "ANATOMY", "BLURS", "EXPECTATIONS", "FITS", "PAIRS", "PEOPLE", "PEOPLE_ON", "RAW", "Expectation", "blur_of",
+    "ANATOMY", "BLURS", "EXPECTATIONS", "FITS", "ITSELF", "OURS", "PAIRS", "PEOPLE", "PEOPLE_ON", "RAW", "RELEASED",
+    "SSIM", "Expectation", "blur_of",
     "blurred", "judged", "measure", "measured_rows", "pair_ssim", "rows_of", "sweeps", "without_segmentation",
 ]  # fmt: skip
 
