@@ -263,7 +263,11 @@ def measure_real_pair() -> Path | None:
         prepare_open_ms.prepare(patient, folder)
         pair = Cohort.from_files(folder).with_target(real_pair.TARGET)
         lesions = nifti.read(patient / prepare_open_ms.REFERENCE).volume > 0  # its grid is the common one
-        rows = [*real_pair.measure(pair), *real_pair.measure_to_one_look(pair, lesions)]
+        rows = [
+            *real_pair.measure(pair),
+            *real_pair.measure_to_one_look(pair, lesions),
+            *real_pair.measure_on_other_slices(pair, lesions),
+        ]
     content = {
         "name": ledger.REAL_PAIR,
         "profile": active().name,

@@ -8,8 +8,11 @@ import prepare_open_ms
 import pytest
 
 from harmony_lite.cohort import Cohort, Needs
+from harmony_lite.evaluate.experiments import real_pair
 from harmony_lite.evaluate.report import report, summary
 from harmony_lite.methods import load_method
+from harmony_lite.methods.mispel import Mispel
+from harmony_lite.methods.tone_curve import ToneCurve
 
 ROOT = Path(__file__).parents[1]
 REAL = Path(os.environ.get("HARMONY_REAL_DATA") or ROOT.parent / "shared" / "data") / "open_ms_patient01"
@@ -44,3 +47,29 @@ def test_the_report_shows_what_a_method_changes(pair, name, capsys):
     assert harmonized["wasserstein"] < source["wasserstein"]  # each of the three fits the distribution by construction
     if name != "histogram-matching":
         assert harmonized["ncc"] == pytest.approx(source["ncc"], abs=1e-6)  # a straight line leaves NCC as it is
+
+
+def test_methods_for_pairs_are_measured_on_slices_that_they_have_not_seen(monkeypatch):
+    """On a simulated patient under two protocols; where nothing is trained, the result is that of the very scans."""
+    monkeypatch.setattr(real_pair, "TARGET", "mispel_ge")
+    monkeypatch.setattr(real_pair, "SOURCE", "mispel_trio")
+    cohort = Cohort.simulate(1, ("mispel_ge", "mispel_trio"), spacing=(5.0, 4.0, 2.5), seed=3, ages=[78])
+    lesions = cohort.lesion_fractions > 0.1
+    seen = []
+
+    def recorded(fit):
+        def wrapper(self, view, **options):
+            seen.append([scans.images.shape[-1] for scans in view.scanners.values()])
+            return fit(self, view, **options)
+
+        return wrapper
+
+    for cls in (Mispel, ToneCurve):
+        monkeypatch.setattr(cls, "fit", recorded(cls.fit))
+    found = list(real_pair.measure_on_other_slices(cohort, lesions, steps=2))
+    rows = {(one.row, one.measure): one.value for one in found}
+    assert {row for row, _ in rows} == {"source, after N4", "tone-curve", "mispel (paper)", "mispel (ours)"}
+    assert {one.place for one in found} == {real_pair.ON_OTHER_SLICES} and np.isfinite(list(rows.values())).all()
+    occupied = int(cohort.mask.flatten(0, 3).any(0).sum())
+    assert seen == [[occupied // 2] * 2] * 3  # every other height
+    assert rows["tone-curve", "psnr"] > rows["source, after N4", "psnr"]

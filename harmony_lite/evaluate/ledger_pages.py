@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from harmony_lite.evaluate.experiments import EXPERIMENTS
-from harmony_lite.evaluate.experiments.real_pair import TO_ONE_LOOK
+from harmony_lite.evaluate.experiments.real_pair import ON_OTHER_SLICES, TO_ONE_LOOK
 from harmony_lite.evaluate.ledger import (
     NOT_COMPUTED,
     PRINTED,
@@ -227,6 +227,11 @@ def _real_pair(pair: Sequence[Row], profile: str) -> Iterator[str]:
                 "\n**Both studies brought to one look**, the simulated target's, by methods that are given no "
                 "reference: do the two scans then agree better than before? And by how many standard deviations of the "
                 "brain are lesions darker than what lies around them?\n"
+            )
+        if place == ON_OTHER_SLICES:
+            yield (
+                "\n**Trained on every other slice of this patient**, measured on the rest: methods for paired scans. "
+                "Slices are held out, not people. Both scans went through N4 and are divided by their mean.\n"
             )
         yield from _real_table([row for row in pair if row.place == place])
 
