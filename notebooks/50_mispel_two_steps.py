@@ -365,28 +365,28 @@ table.round(5)
 # Does training run down this free slope by itself?
 # Section 7 looks.
 #
-# ### Exercise 50.4 · Any coupling you like (6 minutes)
+# ### Exercise 50.3 · Any coupling you like (6 minutes)
 #
 # Return embeddings and weights that make the same image with the coupling that somebody asks for.
 
 
-# %% tags=["exercise", "exercise-50.4"]
+# %% tags=["exercise", "exercise-50.3"]
 def with_coupling(embeddings, weights, wanted):
     """Embeddings (B, M, L, H, W) and weights (M, L) whose coupling is `wanted`, with the image unchanged."""
     raise NotImplementedError("your turn")
 
 
-check("50.4", with_coupling)
+check("50.3", with_coupling)
 
 
-# %% tags=["solution", "exercise-50.4"]
+# %% tags=["solution", "exercise-50.3"]
 def with_coupling(embeddings, weights, wanted):
     """Embeddings (B, M, L, H, W) and weights (M, L) whose coupling is `wanted`, with the image unchanged."""
     c = (embeddings.var(1, correction=0).mean() / wanted).sqrt()
     return embeddings / c, c * weights
 
 
-assert check("50.4", with_coupling).passed
+assert check("50.3", with_coupling).passed
 
 # %% [markdown]
 # ## 6. Algorithm 1, written out
@@ -517,7 +517,6 @@ assert end[0] < 0.7 * begin[0] and end[3] > begin[3]
 # The share does: the scanners really become more alike.
 #
 # From here on we use the weights that come with the package: the same loop, on 24 people, for many epochs.
-# From here on we use the weights that come with the package: the same loop, on 24 people, for 36 epochs of each step 1.
 #
 # ## 8. Are the embeddings alike?
 #
@@ -587,28 +586,28 @@ show(figure, alt=alt)
 # with $\lambda_3 = 1$ and $\lambda_4 = 4$.
 # Encoders are frozen.
 #
-# ### Exercise 50.3 · The harmonization loss (6 minutes)
+# ### Exercise 50.4 · The harmonization loss (6 minutes)
 #
 # Equation 5 for a batch of slices on any number of scanners.
 
 
-# %% tags=["exercise", "exercise-50.3"]
+# %% tags=["exercise", "exercise-50.4"]
 def harmonization_of(outputs):
     """Equation 5 of outputs (B, M, H, W)."""
     raise NotImplementedError("your turn")
 
 
-check("50.3", harmonization_of)
+check("50.4", harmonization_of)
 
 
-# %% tags=["solution", "exercise-50.3"]
+# %% tags=["solution", "exercise-50.4"]
 def harmonization_of(outputs):
     """Equation 5 of outputs (B, M, H, W)."""
     i, k = torch.combinations(torch.arange(outputs.shape[1])).T
     return (outputs[:, i] - outputs[:, k]).abs().mean()
 
 
-assert check("50.3", harmonization_of).passed
+assert check("50.4", harmonization_of).passed
 
 # %% [markdown]
 # Since nothing changes in the encoders, the embeddings of a slice are the same in every step, and they need to be computed once.
@@ -918,7 +917,7 @@ table.round(2)
 # Ask before section 10: "how many numbers does step 2 fit, and how would you fit them in a spreadsheet?"
 # Let people turn the mixing desk until the ventricles are white: contrast can be inverted, edges cannot be moved.
 # Expectations that fail and were left standing: coupling falls from the start and $|\gamma|$ stays (section 7), RAW disagrees most (8), a grid with a preference (11), the paper's variant takes away clearly more than `released` (12).
-# Frequent slips: the sample variance, which is a third more for four scanners (50.1); an intercept, which Equation 1 does not have (50.2); neighboring pairs only (50.3); $c$ without its root (50.4); rows times $1/|r|$, which weighs with $1/r^2$ (50.5).
+# Frequent slips: the sample variance, which is a third more for four scanners (50.1); an intercept, which Equation 1 does not have (50.2); neighboring pairs only (50.4); $c$ without its root (50.3); rows times $1/|r|$, which weighs with $1/r^2$ (50.5).
 
 # %% [markdown]
 # ## References

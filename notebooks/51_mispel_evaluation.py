@@ -250,29 +250,29 @@ pulled.round(3)
 # At the bottom, two rivals that the paper lacks: a *straight line* for each scan (two of its percentiles brought to GE's, the training people's mean), and a *tone curve* for each scanner, 64 numbers fitted to the same pairs as MISPEL.
 # In CSF/WM both end up closer together than *ours*, in GM/WM the curve does.
 #
-# ### Exercise 51.2 · How far a contrast differs (6 minutes)
+# ### Exercise 51.1 · How far a contrast differs (6 minutes)
 #
 # Put the figure's grey lines into one number: for each scanner the mean in a dark mask over the mean in a bright one; then the largest minus the smallest.
 
 
-# %% tags=["exercise", "exercise-51.2"]
+# %% tags=["exercise", "exercise-51.1"]
 def contrast_spread(images, dark, bright):
     """Largest minus smallest ratio of means over the scanners; images by scanner, two bool masks of their shape."""
     raise NotImplementedError("your turn")
 
 
-check("51.2", contrast_spread)
-# hint("51.2", 1)  # take the first # away for a hint; there are three
+check("51.1", contrast_spread)
+# hint("51.1", 1)  # take the first # away for a hint; there are three
 
 
-# %% tags=["solution", "exercise-51.2"]
+# %% tags=["solution", "exercise-51.1"]
 def contrast_spread(images, dark, bright):
     """Largest minus smallest ratio of means over the scanners; images by scanner, two bool masks of their shape."""
     ratios = [float(image[dark].mean() / image[bright].mean()) for image in images.values()]
     return max(ratios) - min(ratios)
 
 
-assert check("51.2", contrast_spread).passed
+assert check("51.1", contrast_spread).passed
 
 # %% [markdown]
 # ## 4. Table 2: SSIM, and what it rewards
@@ -386,47 +386,47 @@ assert all(share < 0.97 for share in shares.values())
 # The straight line and the tone curve pay with nothing.
 # *Ours* stands between: it harmonizes *and* smooths, and SSIM alone cannot say which of the two was rewarded.
 #
-# ### Exercise 51.1 · Six pairs, and then the people (8 minutes)
+# ### Exercise 51.2 · Six pairs, and then the people (8 minutes)
 #
 # You get a list of people, each a dictionary of images by scanner, and a function that says how alike two images are.
 # Return the mean over people of the mean over all pairs, and its standard error.
 
 
-# %% tags=["exercise", "exercise-51.1"]
+# %% tags=["exercise", "exercise-51.2"]
 def similarity_over_people(people, similarity):
     """Mean over people, and its standard error; people: dictionaries of images, similarity(first, second): a number."""
     raise NotImplementedError("your turn")
 
 
-check("51.1", similarity_over_people)
+check("51.2", similarity_over_people)
 
 
-# %% tags=["solution", "exercise-51.1"]
+# %% tags=["solution", "exercise-51.2"]
 def similarity_over_people(people, similarity):
     """Mean over people, and its standard error; people: dictionaries of images, similarity(first, second): a number."""
     own = [np.mean([similarity(a, b) for a, b in combinations(one.values(), 2)]) for one in people]
     return np.mean(own), np.std(own, ddof=1) / np.sqrt(len(own))
 
 
-assert check("51.1", similarity_over_people).passed
+assert check("51.2", similarity_over_people).passed
 
 # %% [markdown]
-# ### Exercise 51.4 · The blur that buys a given SSIM (10 minutes)
+# ### Exercise 51.3 · The blur that buys a given SSIM (10 minutes)
 #
 # `similarity(sigma)` rises with the blur and is dear: six SSIMs a call.
 # Find the blur, between 0 and `most` voxels, that reaches `wanted`.
 
 
-# %% tags=["exercise", "exercise-51.4"]
+# %% tags=["exercise", "exercise-51.3"]
 def equal_blur(similarity, wanted, most):
     """The smallest blur from 0 to most at which similarity(blur) reaches wanted, to a thousandth of a voxel."""
     raise NotImplementedError("your turn")
 
 
-check("51.4", equal_blur)
+check("51.3", equal_blur)
 
 
-# %% tags=["solution", "exercise-51.4"]
+# %% tags=["solution", "exercise-51.3"]
 def equal_blur(similarity, wanted, most):
     """The smallest blur from 0 to most at which similarity(blur) reaches wanted, to a thousandth of a voxel."""
     low, high = 0.0, most
@@ -436,7 +436,7 @@ def equal_blur(similarity, wanted, most):
     return high
 
 
-assert check("51.4", equal_blur).passed
+assert check("51.3", equal_blur).passed
 
 # %% [markdown]
 # ## 5. What a blur cannot buy
@@ -651,28 +651,28 @@ between.round(2)
 # The last table says why that is no success: people do not differ any more, either.
 # Whoever has 25 % CSF and whoever has 22 % get the same histogram, and so the same volumes, whatever the anatomy.
 #
-# ### Exercise 51.3 · The root mean square error (5 minutes)
+# ### Exercise 51.4 · The root mean square error (5 minutes)
 #
 # Of one tissue's volumes on two scanners, one value per person each.
 # The paper's words, "deviation of the pairwise volume differences across subjects", could be read in two ways; one of them forgives a scanner that adds 25 ml to everybody.
 
 
-# %% tags=["exercise", "exercise-51.3"]
+# %% tags=["exercise", "exercise-51.4"]
 def volume_rmse(first, second):
     """Root mean square difference of the same people's volumes on two scanners, ml; arrays (people,)."""
     raise NotImplementedError("your turn")
 
 
-check("51.3", volume_rmse)
+check("51.4", volume_rmse)
 
 
-# %% tags=["solution", "exercise-51.3"]
+# %% tags=["solution", "exercise-51.4"]
 def volume_rmse(first, second):
     """Root mean square difference of the same people's volumes on two scanners, ml; arrays (people,)."""
     return np.sqrt(np.mean((first - second) ** 2))
 
 
-assert check("51.3", volume_rmse).passed
+assert check("51.4", volume_rmse).passed
 
 # %% [markdown]
 # ### Exercise 51.5 · A paired t, over people (8 minutes)
@@ -1025,7 +1025,7 @@ table.round(3)
 # 75 minutes with exercises, 35 without; sections 4 to 6 are the core.
 # Let people bet on section 5 after they have seen Table 2, and again on the volumes.
 # Questions to ask: which row of Table 2 would you have shown to a reviewer? What would convince you that a contrast was harmonized, without the simulation's truth? Why does a classifier not see a gain?
-# Where people stumble: fine noise that falls looks like a success (ask what else is fine); RMSE and deviation of differences (51.3); pairs counted as people (51.1); a bisection that keeps the wrong half (51.4).
+# Where people stumble: fine noise that falls looks like a success (ask what else is fine); RMSE and deviation of differences (51.4); pairs counted as people (51.2); a bisection that keeps the wrong half (51.3).
 
 # %% [markdown]
 # ## References

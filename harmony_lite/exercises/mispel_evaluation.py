@@ -13,7 +13,7 @@ from torch import Tensor
 
 from harmony_lite.exercises import Exercise, Property, register
 
-# ------------------------------------------------------------------------------------- 51.1: pairs, then people
+# ------------------------------------------------------------------------------------- 51.2: pairs, then people
 
 
 def _similarity(first: Tensor, second: Tensor) -> float:
@@ -73,7 +73,7 @@ def _alike_people_have_no_error(answer) -> tuple[bool, str]:
 
 register(
     Exercise(
-        id="51.1",
+        id="51.2",
         title="six pairs of each person, and then the people",
         minutes=8,
         properties=(
@@ -92,7 +92,7 @@ register(
     )
 )
 
-# ------------------------------------------------------------------------------------- 51.2: a spread of contrasts
+# ------------------------------------------------------------------------------------- 51.1: a spread of contrasts
 
 
 def _scans(scanners: int = 4) -> tuple[dict[str, Tensor], Tensor, Tensor]:
@@ -157,7 +157,7 @@ def _outside_is_not_asked(answer) -> tuple[bool, str]:
 
 register(
     Exercise(
-        id="51.2",
+        id="51.1",
         title="how far a contrast differs between scanners",
         minutes=6,
         properties=(
@@ -176,7 +176,7 @@ register(
     )
 )
 
-# ------------------------------------------------------------------------------------- 51.3: RMSE of volumes
+# ------------------------------------------------------------------------------------- 51.4: RMSE of volumes
 
 
 def _two_scanners() -> tuple[np.ndarray, np.ndarray]:
@@ -225,7 +225,7 @@ def _either_scanner_first(answer) -> tuple[bool, str]:
 
 register(
     Exercise(
-        id="51.3",
+        id="51.4",
         title="the root mean square error of volumes",
         minutes=5,
         properties=(
@@ -243,7 +243,7 @@ register(
     )
 )
 
-# ------------------------------------------------------------------------------------- 51.4: a blur of equal SSIM
+# ------------------------------------------------------------------------------------- 51.3: a blur of equal SSIM
 
 MOST = 2.0
 CALLS = 30
@@ -291,7 +291,7 @@ def _nothing_to_do(answer) -> tuple[bool, str]:
 
 register(
     Exercise(
-        id="51.4",
+        id="51.3",
         title="the blur that buys a given SSIM",
         minutes=10,
         properties=(

@@ -162,7 +162,7 @@ register(
     )
 )
 
-# ----------------------------------------------------------------------------------------------------- 50.3: pairs
+# ----------------------------------------------------------------------------------------------------- 50.4: pairs
 
 
 def _harmonization(answer, outputs: Tensor) -> float:
@@ -204,7 +204,7 @@ def _signs_do_not_cancel(answer) -> tuple[bool, str]:
 
 register(
     Exercise(
-        id="50.3",
+        id="50.4",
         title="the harmonization loss",
         minutes=6,
         properties=(
@@ -223,7 +223,7 @@ register(
     )
 )
 
-# -------------------------------------------------------------------------------------- 50.4: a scale that is free
+# -------------------------------------------------------------------------------------- 50.3: a scale that is free
 
 
 def _first_weights() -> Tensor:
@@ -273,7 +273,7 @@ def _nothing_asked(answer) -> tuple[bool, str]:
 
 register(
     Exercise(
-        id="50.4",
+        id="50.3",
         title="any coupling you like",
         minutes=6,
         properties=(

@@ -32,7 +32,7 @@ def solved_weights(
         images: (P, M).
         settings: weights of the two terms; its ReLU is left out.
         absolute: False squares the differences: the least-squares optimum, one round.
-        rounds: of reweighting.
+        rounds: of reweighting, at most; it ends when one changes less than a millionth.
 
     Returns:
         (M, L), the best of all rounds.
@@ -57,8 +57,11 @@ def solved_weights(
         residuals = (x - outputs).abs()
         differences = torch.stack([(outputs[i] - outputs[k]).abs() for i, k in pairs])
         loss = float(settings.lambda3 * residuals.mean(1).sum() + between * differences.mean(1).sum())
+        is_still = abs(smallest - loss) <= 1e-6 * loss
         if loss < smallest or not absolute:
             best, smallest = weights, loss
+        if is_still:
+            break
         floor = 1e-4 * x.abs().mean()  # a residual of 0 would take all the weight
         own, pair = 1 / residuals.clamp_min(floor), 1 / differences.clamp_min(floor)
     return best.float()
@@ -73,10 +76,11 @@ def _least_squares(z: Tensor, x: Tensor, own: Tensor, between: Tensor, pairs: Se
         left[i, :, i] += weighted @ z[i].T
         right[i] = weighted @ x[i]
     for (i, k), weight in zip(pairs, between, strict=True):
-        for one, other in ((i, k), (k, i)):
-            weighted = z[one] * weight
-            left[one, :, one] += weighted @ z[one].T
-            left[one, :, other] -= weighted @ z[other].T
+        weighted = z[i] * weight
+        left[i, :, i] += weighted @ z[i].T
+        left[k, :, k] += (z[k] * weight) @ z[k].T
+        left[i, :, k] -= weighted @ z[k].T
+        left[k, :, i] -= z[k] @ weighted.T
     left = left.reshape(scanners * count, -1)
     left.diagonal().mul_(1 + 1e-10)  # embeddings may be alike
     return torch.linalg.lstsq(left, right.reshape(-1, 1), driver="gelsd").solution.reshape(scanners, count)

@@ -58,7 +58,7 @@ def ridge(embeddings, image):
     return torch.linalg.solve(square + 10 * torch.eye(len(square)).to(square), embeddings.T @ image)
 
 
-# ------------------------------------------------------------------------------------------- 50.3
+# ------------------------------------------------------------------------------------------- 50.4
 
 
 def differences(outputs, pairs=None):
@@ -98,7 +98,7 @@ def to_the_mean(outputs):
     return (outputs - outputs.mean(1, keepdim=True)).abs().mean()
 
 
-# ------------------------------------------------------------------------------------------- 50.4
+# ------------------------------------------------------------------------------------------- 50.3
 
 
 def coupling(embeddings):
@@ -188,7 +188,7 @@ WRONG_ANSWERS = {
         (adding_up_to_one, "twice the image has twice the weights"),
         (ridge, "weights that made the image are found again"),
     ],
-    "50.3": [
+    "50.4": [
         (neighbors_only, "the order of scanners does not matter"),
         (summed, "four scanners have six pairs, and their mean counts"),
         (squared, "twice the differences cost twice as much"),
@@ -197,7 +197,7 @@ WRONG_ANSWERS = {
         (everyone_with_everyone, "two scanners have one pair"),
         (to_the_mean, "four scanners have six pairs, and their mean counts"),
     ],
-    "50.4": [
+    "50.3": [
         (without_the_root, "the coupling is what was asked for"),
         (the_other_way, "the coupling is what was asked for"),
         (embeddings_only, "the image stays"),

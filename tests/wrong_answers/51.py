@@ -186,7 +186,7 @@ def without_sign(first, second):
 
 
 WRONG_ANSWERS = {
-    "51.1": [
+    "51.2": [
         (pairs_as_people, "the error counts people, not pairs"),
         (pairs_as_people, "people who are all alike leave no error"),
         (neighbours_only, "the mean is over all pairs of scanners"),
@@ -195,7 +195,7 @@ WRONG_ANSWERS = {
         (error_over_pairs, "people who are all alike leave no error"),
         (against_the_first, "the mean is over all pairs of scanners"),
     ],
-    "51.2": [
+    "51.1": [
         (deviation, "it is the largest ratio minus the smallest"),
         (deviation, "a scanner in between changes nothing"),
         (difference_of_means, "a scan in other units changes nothing"),
@@ -204,7 +204,7 @@ WRONG_ANSWERS = {
         (against_all_else, "other tissue does not count"),
         (relative, "it is the largest ratio minus the smallest"),
     ],
-    "51.3": [
+    "51.4": [
         (deviation_of_differences, "what a scanner adds to everybody stays in it"),
         (mean_absolute, "one large difference weighs more than many small ones"),
         (of_the_means, "each person is held against the same person"),
@@ -212,7 +212,7 @@ WRONG_ANSWERS = {
         (without_the_root, "it is the root of the mean squared difference"),
         (signed, "either scanner may come first"),
     ],
-    "51.4": [
+    "51.3": [
         (tries_all, "it halves the interval instead of trying all"),
         (coarse, "it finds the blur on a bent curve"),
         (straight_line, "it finds the blur on a bent curve"),
