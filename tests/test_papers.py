@@ -370,7 +370,7 @@ def test_an_unknown_name_is_refused():
         ('figures = ["Figure 3"]', 'figures = ["Figure 33"]', "found 'Figure 33'"),
         ('kind = "equation"', 'kind = "equality"', "found 'equality', wanted one of equation"),
         ('place = "Equation 2"', 'place = "Equation 1"', "found Equation 1 twice"),
-        ('reason = "not computed yet"', 'reason = ""', "found no notebook, function or reason"),
+        ('notebook = "50_mispel_two_steps, section 2"', 'notebook = ""', "found no notebook, function or reason"),
         ('better = "higher"', 'better = "more"', "found 'more', wanted one of higher"),
         ('title = "SSIM', 'titel = "SSIM', "found titel"),
         ('unit = "1"\n', "", "key missing or of the wrong kind"),

@@ -8,8 +8,6 @@ import pytest
 import torch
 
 from harmony_lite.cohort import Cohort
-from harmony_lite.cohort_sources import _number
-from harmony_lite.simulate import scan, scanners
 from harmony_lite.tasks.tissue import CLASSES, Settings, segment_tissues, volumes_ml
 
 SPACING = 2.0
@@ -46,20 +44,10 @@ def test_labels_against_the_truth(cohort, segmented):
     assert (found >= WITH_MISREGISTRATION).all(), found
 
 
-def test_labels_against_the_truth_without_misregistration(cohort, monkeypatch):
+def test_labels_against_the_truth_without_misregistration(cohort):
     """The same sessions, whose scans lie exactly on the truth."""
-    monkeypatch.setattr(scanners, "_SHIFT_MM", 0.0)
-    monkeypatch.setattr(scanners, "_ROTATION_DEG", 0.0)
-    images = torch.stack(
-        [
-            scan(
-                cohort._source._person(person),
-                SCANNER,
-                torch.Generator().manual_seed(_number("scan", 0, person, SCANNER, 0)),
-            )
-            for person in range(2)
-        ]
-    )
+    still = Cohort.simulate(2, [SCANNER], SPACING, seed=0, misregistration=0.0)
+    images = still.scans(SCANNER)
     moved = cohort.scans(SCANNER)
     assert not torch.equal(images, moved) and np.corrcoef(images.flatten(), moved.flatten())[0, 1] > 0.98
     found = dice_of_largest_fraction(segment_tissues(images, cohort.mask, spacing=SPACING, classifier="dipy"), cohort)
