@@ -68,7 +68,10 @@ def test_methods_for_pairs_are_measured_on_slices_that_they_have_not_seen(monkey
         monkeypatch.setattr(cls, "fit", recorded(cls.fit))
     found = list(real_pair.measure_on_other_slices(cohort, lesions, steps=2))
     rows = {(one.row, one.measure): one.value for one in found}
-    assert {row for row, _ in rows} == {"source, after N4", "tone-curve", "mispel (paper)", "mispel (ours)"}
+    wanted = {"source, after N4", *real_pair.BLURS, "tone-curve", "mispel (paper)", "mispel (ours)"}
+    assert {row for row, _ in rows} == wanted
+    by_width = [rows[row, "ssim"] for row in ("source, after N4", *real_pair.BLURS)]
+    assert by_width == sorted(by_width)  # a blur makes two scans of one head more alike
     assert {one.place for one in found} == {real_pair.ON_OTHER_SLICES} and np.isfinite(list(rows.values())).all()
     occupied = int(cohort.mask.flatten(0, 3).any(0).sum())
     assert seen == [[occupied // 2] * 2] * 3  # every other height

@@ -20,6 +20,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
+import torch
+from scipy import ndimage
 from torch import Tensor
 
 from harmony_lite.cohort import Cohort, OneReference, Scans, SeveralScanners
@@ -36,6 +38,7 @@ TARGET, SOURCE = "study1", "study2"
 PLACE, TIER = "real pair", "iii"
 TO_ONE_LOOK = "real pair, both to one look"
 ON_OTHER_SLICES = "real pair, trained on its other slices"
+BLURS = {f"source, blurred by {width:g} mm": width for width in (0.7, 1.4, 2.8)}  # of its slices
 BLIND = (
     *beside("percentile", "affine-match", "histogram-matching", "nyul", "blindharmony"),
     Entry("ascent without the flow", "blindharmony", "ours", changes=(("use_flow", False),)),
@@ -106,7 +109,8 @@ def measure_on_other_slices(pair: Cohort, lesions: Tensor, *, steps: int = 200) 
     heights = range(box[2].start, box[2].stop - 1, 2)
     even, odd = ((..., *box[:2], [height + half for height in heights]) for half in (0, 1))
     view = SeveralScanners({study: Scans(scan[even], mask[even]) for study, scan in scans.items()})
-    methods = [(Entry("source, after N4", "", ""), None), (Entry("tone-curve", "tone-curve", "volume"), None)]
+    methods = [(Entry(row, "", ""), None) for row in ("source, after N4", *BLURS)]
+    methods.append((Entry("tone-curve", "tone-curve", "volume"), None))
     for variant in ("paper", "ours"):
         method = load_method("mispel", variant, fitted=False).on_corrected()
         epochs = -(-steps // -(-len(heights) // method.settings.batch))
@@ -115,7 +119,8 @@ def measure_on_other_slices(pair: Cohort, lesions: Tensor, *, steps: int = 200) 
     for entry, method in methods:
         if entry.method:
             method = (method or load_method(entry.method, entry.variant, fitted=False)).fit(view)
-        both = {study: _after(method, scan[odd], mask[odd], study) for study, scan in scans.items()}
+        width = BLURS.get(entry.row, 0.0) / np.linalg.norm(pair.affine()[:3, 0])
+        both = {study: _after(method, scan[odd], mask[odd], study, width) for study, scan in scans.items()}
         kind = (entry.row, "the two studies", TIER, entry.method, entry.variant, "")
         for name, value in measured(both[SOURCE], both[TARGET], mask[odd], ("psnr", "ssim", "ncc")).items():
             yield Measurement(ON_OTHER_SLICES, name, *kind, value)
@@ -124,9 +129,13 @@ def measure_on_other_slices(pair: Cohort, lesions: Tensor, *, steps: int = 200) 
             yield Measurement(ON_OTHER_SLICES, f"lesion contrast, {study}", *kind, contrast)
 
 
-def _after(method: Harmonizer | None, scan: Tensor, mask: Tensor, study: str) -> Tensor:
+def _after(method: Harmonizer | None, scan: Tensor, mask: Tensor, study: str, width: float) -> Tensor:
+    """A scan after a method, or after a blur of its slices by so many voxels, over its mean: MISPEL's RAW."""
     image = scan if method is None else method.harmonize(scan, scanner=study, mask=mask)
-    return image / image[mask].mean()  # each by its own mean: MISPEL's RAW
+    if width:
+        smooth, weight = (ndimage.gaussian_filter(v[0, 0].double().numpy(), (width, width, 0)) for v in (image, mask))
+        image = torch.from_numpy(smooth / weight.clip(1e-6)).float()[None, None] * mask
+    return image / image[mask].mean()
 
 
 def _blindly(entry: Entry, image: Tensor, mask: Tensor, affine: np.ndarray) -> Tensor:
