@@ -12,7 +12,6 @@ In this file: settings; encoder and decoder; the losses; step 1; step 2 by gradi
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -151,7 +150,8 @@ class Units(nn.Module):
 
     def decode(self, embeddings: Tensor) -> Tensor:
         """Equation 1: embeddings (B, M, L, H, W) to images (B, M, H, W), a weighted sum for each scanner."""
-        images = (embeddings * self.weights[..., None, None]).sum(2)
+        rows = self.weights[:, None] @ embeddings.flatten(3)  # (M, 1, L) @ (B, M, L, H W)
+        images = rows[:, :, 0].unflatten(-1, embeddings.shape[-2:])
         return images.relu() if self.rectified else images
 
 
@@ -212,9 +212,9 @@ def harmonization_loss(outputs: Tensor, brain: Tensor | None = None, *, pairs_ov
         pairs_over_scanners: divide the sum over pairs by M, as the public code does: (M - 1) / 2 times as much.
     """
     scanners = outputs.shape[1]
-    pairs = list(combinations(range(scanners), 2))
-    total = sum(_mean((outputs[:, i] - outputs[:, k]).abs(), brain) for i, k in pairs)
-    return total / (scanners if pairs_over_scanners else len(pairs))
+    first, second = torch.combinations(torch.arange(scanners, device=outputs.device)).T
+    differences = _mean((outputs[:, first] - outputs[:, second]).abs(), brain)  # one for each pair
+    return differences.sum() / scanners if pairs_over_scanners else differences.mean()
 
 
 def step_two_loss(
