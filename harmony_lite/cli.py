@@ -65,9 +65,9 @@ FOLDER is in the form of BIDS, as `simulate` writes it: sub-*/ses-SCANNER/anat/*
 the same people on every scanner, at least two, registered to each other on one grid and skull-stripped or with masks.
 
 The weights are kept as your own and come before the shipped ones in the next `harmonize` by the same method and
-variant; with --out they go to a file of their own, which `harmonize --weights` takes. One person in five is held out
-and measured afterwards, where the method treats scanners alike. An interrupted training goes on when it is called
-again.
+variant; with --out they go to a file of their own, which `harmonize --weights` takes. One person in five, and one of
+three or four, is held out and measured afterwards, where the method treats scanners alike. An interrupted training goes
+on when it is called again.
 """
 TRAIN_EXAMPLES = """\
 example:

@@ -32,7 +32,7 @@ class Recipe:
         cohort: folder as `Cohort.from_files` reads it.
         variant: reading of the method; the first one when None.
         target: the scanner that is the target, for methods that have one; the first by name when None.
-        held_out: people who are not trained on and measured afterwards; one in five when None.
+        held_out: people who are not trained on and measured afterwards; one in five when None, one of three or four.
         out: the weights' file; one's own weights in the cache folder when None, which come before the shipped ones.
     """
 
@@ -109,7 +109,8 @@ def train_on_folder(recipe: Recipe) -> Trained:
 
 def _split(cohort: Cohort, held_out: int | None) -> tuple[Cohort, Cohort | None]:
     """Those who are trained on, and the last ones, who are not."""
-    count = len(cohort) // 5 if held_out is None else held_out
+    usual = max(1, len(cohort) // 5) if len(cohort) > 2 else 0
+    count = usual if held_out is None else held_out
     if not 0 <= count < len(cohort):
         raise ValueError(f"--held-out: found {count} of {len(cohort)} people, wanted at least one left to train on")
     if not count:

@@ -91,6 +91,14 @@ def test_weights_of_a_file(own, tmp_path, capsys):
     assert "scanner: found None" in capsys.readouterr().err
 
 
+def test_somebody_is_held_out_of_three(own, tmp_path, capsys):
+    for person in ("sub-001", "sub-002"):
+        shutil.rmtree(own / person)
+    assert run("train", "mispel", "--cohort", own, "--out", tmp_path / "own.safetensors") == 0
+    printed = capsys.readouterr().out
+    assert "on 2 people" in printed and "people held out, difference between scanners after" in printed
+
+
 def test_the_same_training_twice_gives_the_same_weights(own, tmp_path):
     files = [tmp_path / f"{name}.safetensors" for name in "ab"]
     for file in files:
