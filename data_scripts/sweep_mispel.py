@@ -21,14 +21,11 @@ from typing import Any
 
 import torch
 from compute_ledger import DIGITS, code_hash, here
-from torch import Tensor
 from tqdm import tqdm
 
-from harmony_lite.cohort import Cohort
 from harmony_lite.evaluate import ledger
 from harmony_lite.evaluate.experiments import mispel
 from harmony_lite.evaluate.experiments.fits import Fitted, travelling_people
-from harmony_lite.images.normalize import divide_by_mean
 from harmony_lite.methods.mispel import Mispel
 from harmony_lite.methods.mispel_steps import (
     PairedSlices,
@@ -86,8 +83,7 @@ def conditions() -> Iterator[Condition]:
         scanners = mispel.PEOPLE_ON[:count]
         yield Condition("scanners", f"ours, M {count}", "ours", short, scanners, group="test")
     for size in MISREGISTRATIONS:
-        own = None if size == 0.45 else size
-        yield Condition("misregistration", f"ours, {size} mm", "ours", short, misregistration=own, group="test")
+        yield Condition("misregistration", f"ours, {size} mm", "ours", short, misregistration=size, group="test")
 
 
 def measured(condition: Condition, fitted: Fitted) -> dict[str, Any]:
@@ -103,21 +99,13 @@ def measured(condition: Condition, fitted: Fitted) -> dict[str, Any]:
     seconds = time.perf_counter() - start
     people = validation if condition.group == "validation" else test.subset(range(TEST_PEOPLE))
     slices = method.slices_of(people.view(method.needs))
-    values: dict[str, list[float]] = {}
-    for i in range(len(people)):
-        person = people.subset([i])
-        for row, images in (("RAW", _raw(person, condition)), ("MISPEL", _harmonized(method, person, condition))):
-            for name, value in mispel.without_segmentation(images, person).items():
-                values.setdefault(f"{row} | {name}", []).append(float(f"{value:.{DIGITS}g}"))
+    rows = dict(zip((mispel.RAW, "MISPEL"), mispel.before_and_after(method, people).values(), strict=True))
+    values = {
+        f"{row} | {name}": [float(f"{one[name]:.{DIGITS}g}") for one in of_people]
+        for row, of_people in rows.items()
+        for name in of_people[0]
+    }
     return {"minutes": round(seconds / 60, 2), "people": people.subjects, **_losses(method, slices), "values": values}
-
-
-def _raw(person: Cohort, condition: Condition) -> dict[str, Tensor]:
-    return {scanner: divide_by_mean(person.scans(scanner)) for scanner in condition.scanners}
-
-
-def _harmonized(method: Mispel, person: Cohort, condition: Condition) -> dict[str, Tensor]:
-    return {s: method.harmonize(person.scans(s), scanner=s, mask=person.mask) for s in condition.scanners}
 
 
 @torch.no_grad()

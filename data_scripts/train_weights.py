@@ -24,7 +24,6 @@ from harmony_lite.evaluate.experiments import mispel
 from harmony_lite.evaluate.experiments.fits import Fitted, largest_tissue
 from harmony_lite.evaluate.report import report
 from harmony_lite.images.intensity_maps import MAPS
-from harmony_lite.images.normalize import divide_by_mean
 from harmony_lite.methods.base import Harmonizer
 from harmony_lite.methods.domain_networks import DomainNetworks
 from harmony_lite.methods.mispel import Mispel
@@ -133,17 +132,9 @@ def psnr(method: Harmonizer, validation: Cohort) -> dict[str, float]:
 
 def between_scanners(method: Harmonizer, validation: Cohort) -> dict[str, dict[str, float]]:
     """How alike the scanners are, and what is left of lesions and noise, mean over the validation people."""
-    found: dict[str, list[dict[str, float]]] = {"RAW": [], "harmonized": []}
-    for i in range(len(validation)):
-        person = validation.subset([i])
-        raw = {scanner: person.scans(scanner) for scanner in person.scanners}
-        after = {name: method.harmonize(scan, scanner=name, mask=person.mask) for name, scan in raw.items()}
-        divided = {scanner: divide_by_mean(scan) for scanner, scan in raw.items()}
-        for row, images in (("RAW", divided), ("harmonized", after)):
-            found[row].append(mispel.without_segmentation(images, person))
     return {
         f"validation, {row}": {name: round(fmean(one[name] for one in people), 4) for name in people[0]}
-        for row, people in found.items()
+        for row, people in mispel.before_and_after(method, validation).items()
     }
 
 

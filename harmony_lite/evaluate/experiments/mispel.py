@@ -48,13 +48,14 @@ from harmony_lite.evaluate.report import percentile_matched
 from harmony_lite.evaluate.statistics import bootstrap_interval, paired_t
 from harmony_lite.evaluate.verdicts import CONTRADICTED, HOLDS, UNDECIDED
 from harmony_lite.images.normalize import divide_by_mean
+from harmony_lite.methods import Harmonizer
 from harmony_lite.profiles import active
 from harmony_lite.tasks.tissue import CLASSES, segment_tissues, volumes_ml
 
 __all__ = [
     "ANATOMY", "BLURS", "EXPECTATIONS", "FITS", "ITSELF", "OURS", "PAIRS", "PEOPLE", "PEOPLE_ON", "RAW", "RELEASED",
-    "SSIM", "Expectation", "blur_of",
-    "blurred", "judged", "measure", "measured_rows", "pair_ssim", "rows_of", "sweeps", "without_segmentation",
+    "SSIM", "Expectation", "before_and_after", "blur_of", "blurred", "judged", "measure", "measured_rows", "pair_ssim",
+    "rows_of", "sweeps", "without_segmentation",
 ]  # fmt: skip
 
 PAIRS = load("mispel").conditions
@@ -168,7 +169,7 @@ def judged(rows: Sequence[Mapping], expectations: Sequence[Expectation] = EXPECT
                 "high": interval.high,
                 "p": paired_t(own, other).p_value,
                 "verdict": verdict,
-            }  # fmt: skip
+            }
         )
     return pd.DataFrame(table)
 
@@ -334,6 +335,24 @@ def without_segmentation(images: Mapping[str, Tensor], person: Cohort) -> dict[s
         **means,
         **_spreads(kept),
     }
+
+
+def before_and_after(method: Harmonizer, people: Cohort) -> dict[str, list[dict[str, float]]]:
+    """What takes no classifier, of each person: in `RAW`, and after a method (`harmonized`).
+
+    Args:
+        method: fitted, for scans after N4.
+        people: after N4, on the scanners that the method knows.
+    """
+    found: dict[str, list[dict[str, float]]] = {RAW: [], "harmonized": []}
+    for i in range(len(people)):
+        person = people.subset([i])
+        scans = {scanner: person.scans(scanner) for scanner in person.scanners}
+        after = {name: method.harmonize(scan, scanner=name, mask=person.mask) for name, scan in scans.items()}
+        raw = {scanner: divide_by_mean(scan) for scanner, scan in scans.items()}
+        for row, images in ((RAW, raw), ("harmonized", after)):
+            found[row].append(without_segmentation(images, person))
+    return found
 
 
 def _segmented(image: Tensor, person: Cohort, scanner: str, fitted: Fitted) -> tuple[Tensor, pd.Series, str]:
