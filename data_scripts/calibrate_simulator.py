@@ -1,6 +1,6 @@
 """Measure the simulator: rescans, presets, ageing, lesions, likeness; write the figures that notebook 01 reads.
 
-    python data_scripts/calibrate_simulator.py harmony_lite/papers/results/simulator.quick.json
+    python data_scripts/calibrate_simulator.py harmony_lite/simulate/calibration.quick.json
 
 The people are those of seed 2026, on the 2 mm grid. Nothing is tuned on them by this script; it only measures. The
 published PSNR values stand beside the presets that the papers measured.

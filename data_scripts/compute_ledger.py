@@ -2,7 +2,8 @@
 
     python data_scripts/compute_ledger.py [PAPER ...] [--jobs N]
 
-Writes `harmony_lite/papers/results/PAPER.PROFILE.json`, and `real_pair.PROFILE.json` where the real scans are there.
+Writes `harmony_lite/papers/PAPER/results.PROFILE.json`, and `harmony_lite/ledger/real_pair.PROFILE.json` where the real
+scans are there.
 What is done for one person is kept in the cache folder: an interrupted run goes on where it stopped. Nothing that was
 made by other code than the present one is taken over.
 """
@@ -32,13 +33,16 @@ from tqdm import tqdm
 
 import harmony_lite
 from harmony_lite.cohort import Cohort
-from harmony_lite.evaluate import experiments, ledger
-from harmony_lite.evaluate.experiments import real_pair
-from harmony_lite.evaluate.published import PAPERS, load
+from harmony_lite.evaluate.fits import Fitted
 from harmony_lite.evaluate.statistics import bootstrap_interval
-from harmony_lite.evaluate.verdicts import judge
 from harmony_lite.images import nifti
 from harmony_lite.interruption import terminated_as_interrupted
+from harmony_lite.ledger import cell_name, real_pair, rows, text
+from harmony_lite.ledger.results import real_pair_path, results_path, write
+from harmony_lite.ledger.rows import REAL_PAIR
+from harmony_lite.ledger.verdicts import judge
+from harmony_lite.papers import experiments
+from harmony_lite.papers.published import load
 from harmony_lite.profiles import active
 from harmony_lite.storage import cache_folder, written_whole
 from harmony_lite.weights import current_commit, current_hardware
@@ -54,23 +58,29 @@ LIBRARIES = ("torch", "numpy", "scipy", "scikit-image", "SimpleITK", "dipy", "in
 
 
 _FOLDERS: dict[str | None, Path] = {}  # found once a run: what is edited meanwhile is not what is running
+# rooms that only show or ask: no value depends on them
+NO_VALUES = ("show", "exercises", "ledger", "own_scans", "cli.py", "command_help.py")
 
 
 def code_hash(paper: str | None = None) -> str:
-    """Hash of what a value depends on: code, libraries, shipped weights, profile, one paper's experiment."""
+    """Hash of what a value depends on: code, libraries, shipped weights, profile, one paper's printed tables.
+
+    All of the package's code counts, but what only shows or asks; of other papers' folders all but the experiments.
+    """
     digest = hashlib.sha256(repr([active(), *((name, version(name)) for name in LIBRARIES)]).encode())
-    rooms = ("simulate", "images", "methods", "tasks", "shipped")
-    files = [path for room in rooms for path in (PACKAGE / room).rglob("*") if path.suffix in (".py", ".safetensors")]
-    files += [PACKAGE / f"{name}.py" for name in ("cohort", "cohort_sources", "weights")]
-    files += [
-        PACKAGE / "evaluate" / f"{name}.py" for name in ("arguments", "contrast", "metrics", "published", "report")
-    ]
-    files += [PACKAGE / "evaluate" / "experiments" / f"{name}.py" for name in ("fits", "measuring")]
-    if paper is not None:
-        files += [PACKAGE / "evaluate" / "experiments" / f"{paper}.py", PACKAGE / "papers" / f"{paper}.toml"]
-    for path in sorted(files):
+    for path in sorted(path for path in PACKAGE.rglob("*") if _counts(path.relative_to(PACKAGE), paper)):
         digest.update(path.relative_to(PACKAGE).as_posix().encode() + path.read_bytes())
     return digest.hexdigest()[:16]
+
+
+def _counts(path: Path, paper: str | None) -> bool:
+    """Whether a value of a paper, or a fit of any paper where it is None, may depend on a file of the package."""
+    room, name = path.parts[0], path.name
+    if room in NO_VALUES or name.startswith("exercises_"):
+        return False
+    if room == "papers" and name in ("experiment.py", "published.toml"):
+        return path.parts[1] == paper
+    return path.suffix in (".py", ".safetensors")
 
 
 def work_folder(paper: str | None = None) -> Path:
@@ -89,7 +99,7 @@ def simulate_person(paper: str, position: int) -> None:
     person = [group.subset([i]) for group in (test, training) for i in range(len(group))][position]
     for scanner in person.scanners:
         person.scans(scanner)
-    fitted = experiments.Fitted(work_folder())
+    fitted = Fitted(work_folder())
     if any(fit.corrected for fit in experiments.fits(paper)):
         for scanner in person.scanners:
             fitted.without_fields(person).scans(scanner)
@@ -97,7 +107,7 @@ def simulate_person(paper: str, position: int) -> None:
 
 def fit(paper: str, position: int) -> None:
     """Fit one of the things that a paper's rows need."""
-    experiments.Fitted(work_folder())(experiments.fits(paper)[position])
+    Fitted(work_folder())(experiments.fits(paper)[position])
 
 
 def measure_person(paper: str, position: int) -> None:
@@ -105,7 +115,7 @@ def measure_person(paper: str, position: int) -> None:
     path = kept(paper, position)
     start = time.perf_counter()
     person = experiments.people_of(paper, active())[2].subset([position])
-    found = experiments.measure(paper, person, experiments.Fitted(work_folder()))
+    found = experiments.measure(paper, person, Fitted(work_folder()))
     content = {
         "person": person.subjects[0],
         "made": here(),
@@ -148,7 +158,7 @@ def run(papers: Sequence[str], jobs: int) -> None:
         if not round_:
             continue
         context = multiprocessing.get_context("spawn")
-        folders = {paper: work_folder(paper) for paper in (None, *PAPERS)}
+        folders = {paper: work_folder(paper) for paper in (None, *experiments.computed_papers())}
         with ProcessPoolExecutor(jobs, mp_context=context, initializer=start_worker, initargs=(folders,)) as pool:
             waiting = [pool.submit(*step) for step in round_]
             try:
@@ -232,7 +242,7 @@ def _row(group: tuple[dict, ...], hashes: dict[tuple[str, str], str]) -> dict[st
 
 def verdicts(paper: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
     """The verdict on every claim whose cells have all been measured."""
-    values = {ledger.cell_name(row): row["values"] for row in rows}
+    values = {cell_name(row): row["values"] for row in rows}
     found = {}
     for claim in load(paper).claims:
         finding = judge(claim, values, generator=torch.Generator().manual_seed(0))
@@ -241,22 +251,11 @@ def verdicts(paper: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def write(name: str, content: dict[str, Any]) -> Path:
-    """Write a results file with one row a line, so that a change of one cell is a change of one line."""
-    path = ledger.RESULTS / f"{name}.{active().name}.json"
-    rows = ",\n".join("  " + json.dumps(row, allow_nan=False) for row in content["rows"])
-    rest = json.dumps({**content, "rows": []}, indent=1, allow_nan=False, ensure_ascii=False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with written_whole(path) as part:
-        part.write_text(rest.replace('"rows": []', f'"rows": [\n{rows}\n ]') + "\n", encoding="utf-8")
-    return path
-
-
 def measure_real_pair() -> Path | None:
     """The two protocols of one real patient, where their scans are; numbers are written, never images."""
     patient = REAL_DATA / REAL_PATIENT
     if not patient.is_dir():
-        tqdm.write(f"no real scans in {REAL_DATA}: {ledger.REAL_PAIR} is left as it is")
+        tqdm.write(f"no real scans in {REAL_DATA}: {REAL_PAIR} is left as it is")
         return None
     start = time.perf_counter()
     with TemporaryDirectory() as folder:
@@ -269,22 +268,23 @@ def measure_real_pair() -> Path | None:
             *real_pair.measure_on_other_slices(pair, lesions),
         ]
     content = {
-        "name": ledger.REAL_PAIR,
+        "name": REAL_PAIR,
         "profile": active().name,
         "made": made([REAL_PATIENT], (time.perf_counter() - start) / 60, here()),
         "rows": [{**asdict(row), "value": float(f"{row.value:.{DIGITS}g}")} for row in rows],
     }
-    return write(ledger.REAL_PAIR, content)
+    return write(real_pair_path(), content)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Compute what is named, or everything."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("papers", nargs="*", help=f"of {', '.join(PAPERS)}; all of them when absent")
+    known = experiments.computed_papers()
+    parser.add_argument("papers", nargs="*", help=f"of {', '.join(known)}; all of them when absent")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: one a core)")
     given = parser.parse_args(arguments)
     try:
-        papers = [load(paper).name for paper in given.papers] or list(PAPERS)
+        papers = [load(paper).name for paper in given.papers] or list(known)
     except ValueError as error:
         parser.error(str(error))
     try:
@@ -293,10 +293,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         sys.exit(f"interrupted; {COMMAND} goes on from here")
     for paper in papers:
-        tqdm.write(str(write(paper, assembled(paper))))
+        tqdm.write(str(write(results_path(paper), assembled(paper))))
     if not given.papers:
         measure_real_pair()
-    print(ledger.text([row for row in ledger.rows() if row.paper in papers and row.claim]))
+    print(text([row for row in rows() if row.paper in papers and row.claim]))
 
 
 if __name__ == "__main__":

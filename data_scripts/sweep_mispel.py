@@ -5,7 +5,7 @@
 Parts: `grid`, the paper's selection of L and lambda2 (section 4.2), on validation people; `coupling`, the weight of the
 scale-free coupling and what it costs, on validation people; `scanners`, M = 2 and 3, and `misregistration`, 0 to 1 mm
 with M = 4, on test people, with settings that were chosen before. Writes
-`harmony_lite/papers/results/mispel_sweeps.PROFILE.json`. Every training is kept in the cache folder: an interrupted run
+`harmony_lite/papers/mispel/sweeps.PROFILE.json`. Every training is kept in the cache folder: an interrupted run
 goes on where it stopped. No weights are shipped.
 """
 
@@ -23,23 +23,18 @@ import torch
 from compute_ledger import DIGITS, code_hash, here
 from tqdm import tqdm
 
-from harmony_lite.evaluate import ledger
-from harmony_lite.evaluate.experiments import mispel
-from harmony_lite.evaluate.experiments.fits import Fitted, travelling_people
-from harmony_lite.methods.mispel import Mispel
-from harmony_lite.methods.mispel_steps import (
-    PairedSlices,
-    coupling_loss,
-    embeddings_of,
-    harmonization_loss,
-    step_two_loss,
-)
+from harmony_lite.evaluate.fits import Fitted
+from harmony_lite.papers.mispel import experiment as mispel
+from harmony_lite.papers.mispel.harmonizer import Mispel
+from harmony_lite.papers.mispel.losses import coupling_loss, harmonization_loss, step_two_loss
+from harmony_lite.papers.mispel.networks import embeddings_of
+from harmony_lite.papers.mispel.steps import PairedSlices
 from harmony_lite.profiles import active
+from harmony_lite.splits import travelling_people
 from harmony_lite.storage import cache_folder, written_whole
 
 __all__ = ["Condition", "conditions", "main"]
 
-NAME = "mispel_sweeps"
 GRID_EPOCHS, EPOCHS = (3, 3), (8, 4)  # of 120 steps: a twelfth and a quarter or so of the shipped trainings
 EMBEDDINGS, COUPLINGS = (4, 6, 8), (0.1, 0.2, 0.3, 0.4, 0.5)  # section 4.2
 SCALE_FREE = (1.0, 3.0, 10.0, 30.0)
@@ -137,7 +132,7 @@ def main() -> None:
     os.environ["TQDM_DISABLE"] = "1"
     folder = cache_folder() / "sweeps" / f"{active().name}-{code_hash()}"
     fitted = Fitted(cache_folder() / "corrected")
-    path = ledger.RESULTS / f"{NAME}.{active().name}.json"
+    path = mispel.sweeps_path()
     content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     for condition in tqdm([c for c in conditions() if c.part in asked], desc="sweeps", unit="training", disable=False):
         kept = folder / f"{condition.part}, {condition.name}.json"

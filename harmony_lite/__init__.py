@@ -12,14 +12,16 @@ __version__ = "0.1.0"
 
 _WHERE = {
     "Cohort": ("harmony_lite.cohort", "Cohort"),
+    "images": ("harmony_lite.images", None),
     "load_method": ("harmony_lite.methods", "load_method"),
     "methods": ("harmony_lite.methods", None),
     "metrics": ("harmony_lite.evaluate.metrics", None),
+    "nets": ("harmony_lite.nets", None),
     "report": ("harmony_lite.evaluate.report", "report"),
     "simulate": ("harmony_lite.simulate", None),
 }
 
-__all__ = ["Cohort", "__version__", "load_method", "methods", "metrics", "report", "simulate"]
+__all__ = ["Cohort", "__version__", "images", "load_method", "methods", "metrics", "nets", "report", "simulate"]
 
 
 def __getattr__(name: str) -> Any:

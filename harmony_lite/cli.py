@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from harmony_lite import __version__
+from harmony_lite import __version__, command_help
 from harmony_lite.interruption import terminated_as_interrupted
 
 if TYPE_CHECKING:
@@ -26,91 +26,6 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 PROGRAM = "harmony-lite"
-DESCRIPTION = """\
-Bring brain MRI scans of different scanners to one look.
-
-  simulate    make people and scans to try things on, with the truth known
-  methods     list the methods
-  train       fit a method to a folder of your own scans
-  harmonize   bring a scan, or a folder of scans, to the target's look
-  evaluate    compare two scans of one person on one grid
-  ledger      what five papers claim, and what comes out here
-"""
-EXAMPLES = """\
-first steps:
-  harmony-lite simulate people --subjects 2 --scanners oasis_trio,oasis_vision
-  harmony-lite harmonize --method histogram-matching --reference target_T1w.nii.gz mine_T1w.nii.gz out_T1w.nii.gz
-  harmony-lite evaluate out_T1w.nii.gz reference_T1w.nii.gz
-
-harmony-lite COMMAND --help explains each command.
-"""
-SIMULATE = """\
-Simulate people and scan each of them on each scanner.
-
-OUT is a new folder in the form of BIDS, which Cohort.from_files and `harmonize` read:
-  OUT/sub-001/ses-oasistrio/anat/sub-001_ses-oasistrio_T1w.nii.gz   a scan; session = scanner without underscores
-  OUT/sub-001/anat/sub-001_desc-brain_mask.nii.gz                   the brain
-  OUT/sub-001/anat/sub-001_dseg.nii.gz                              labels; lesions and tissue fractions beside
-  OUT/participants.tsv                                              age in years, volumes in ml
-"""
-SIMULATE_EXAMPLES = """\
-example:
-  harmony-lite simulate people --subjects 2 --scanners oasis_trio,oasis_vision --spacing 2 --seed 0
-"""
-TRAIN = """\
-Fit a method to scans of your own.
-
-FOLDER is in the form of BIDS, as `simulate` writes it: sub-*/ses-SCANNER/anat/*_T1w.nii.gz, a mask beside it as
-*_desc-brain_mask.nii.gz or in sub-*/anat. What the method needs has to be there (`harmony-lite methods`): mispel wants
-the same people on every scanner, at least two, registered to each other on one grid and skull-stripped or with masks.
-
-The weights are kept as your own and come before the shipped ones in the next `harmonize` by the same method and
-variant; with --out they go to a file of their own, which `harmonize --weights` takes. One person in five, and one of
-three or four, is held out and measured afterwards, where the method treats scanners alike. An interrupted training goes
-on when it is called again.
-"""
-TRAIN_EXAMPLES = """\
-example:
-  harmony-lite simulate people --subjects 6 --scanners mispel_ge,mispel_trio
-  harmony-lite train mispel --cohort people --out own.safetensors
-  harmony-lite harmonize --method mispel --weights own.safetensors --scanner mispel_ge \\
-    people/sub-006/ses-mispelge/anat/sub-006_ses-mispelge_T1w.nii.gz out_T1w.nii.gz
-"""
-HARMONIZE = """\
-Bring a scan to the target's look.
-
-INPUT is one NIfTI file (.nii, .nii.gz) and OUTPUT the file to write; or INPUT is a folder, and every scan below it is
-written under the same name below the folder OUTPUT (files that end in _mask, _dseg or _probseg are left out).
-The result is float32 and has the shape, affine, orientation and header of its input. Nothing is left half written.
-
-A method that works on the model's own grid (blindharmony, mispel, ncc-ascent, unet, cyclegan) keeps the resolution of
-a scan on another one: the brain is aligned to the template and harmonized on the model's grid, and the smooth change is
-applied to the scan's own voxels. That wants a skull-stripped scan or --mask, and takes some 20 seconds.
-
-With --reference, the target is that one scan. Without it, the target is the one that the shipped standards and weights
-were made from. Compare like with like: a skull-stripped scan wants a skull-stripped reference, a whole head another one
-(or masks for both).
-"""
-HARMONIZE_EXAMPLES = """\
-examples:
-  harmony-lite harmonize --method affine-match --reference target.nii.gz scan.nii.gz harmonized.nii.gz
-  harmony-lite harmonize --method histogram-matching --variant slice --mask brain.nii.gz scan.nii.gz harmonized.nii.gz
-  harmony-lite harmonize --method percentile --reference target.nii.gz --jobs 4 scans/ harmonized/
-"""
-EVALUATE = """\
-Compare a scan with a reference scan of the same person on the same grid.
-
-Both are scaled by the reference's 1st and 99th percentile inside the mask; then, inside the mask:
-  psnr          dB, peak = the distance of the two percentiles; higher is closer
-  ssim          structural similarity in 3D, at most 1
-  ncc           correlation, at most 1; blind to gain and offset
-  wasserstein   distance of the two histograms, 0 where they are equal
-"""
-EVALUATE_EXAMPLES = """\
-examples:
-  harmony-lite evaluate harmonized.nii.gz target.nii.gz --mask brain.nii.gz
-  harmony-lite evaluate harmonized.nii.gz target.nii.gz --json
-"""
 
 
 class UsageError(ValueError):
@@ -175,13 +90,17 @@ def methods(arguments: argparse.Namespace) -> int:
     for name in names():
         cls = method_class(name)
         ready = [variant for variant in cls.variants if _has_weights(cls, variant)]
-        rows.append({"name": name, "needs": str(cls.needs), "variants": list(cls.variants), "shipped": ready})
+        grid = "the model's" if cls.on_template_grid else "any"
+        row = {"name": name, "needs": str(cls.needs), "grid": grid, "variants": list(cls.variants), "shipped": ready}
+        rows.append(row)
     if arguments.json:
         print(json.dumps(rows, indent=2))
         return 0
-    table = [("method", "sees when fitted", "variants", "shipped")]
-    table += [(r["name"], r["needs"], ", ".join(r["variants"]), ", ".join(r["shipped"]) or "-") for r in rows]
-    widths = [max(len(row[column]) for row in table) for column in range(4)]
+    table = [("method", "sees when fitted", "grid", "variants", "shipped")]
+    table += [
+        (r["name"], r["needs"], r["grid"], ", ".join(r["variants"]), ", ".join(r["shipped"]) or "-") for r in rows
+    ]
+    widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
     for row in table:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
     return 0
@@ -189,7 +108,7 @@ def methods(arguments: argparse.Namespace) -> int:
 
 def train(arguments: argparse.Namespace) -> int:
     """`harmony-lite train`: a method fitted to a folder of scans."""
-    from harmony_lite.cohort_training import Recipe, train_on_folder
+    from harmony_lite.own_scans.training import Recipe, train_on_folder
 
     names = ("method", "cohort", "variant", "target", "held_out", "out")
     trained = train_on_folder(Recipe(**{name: getattr(arguments, name) for name in names}))
@@ -201,7 +120,7 @@ def train(arguments: argparse.Namespace) -> int:
 
 def harmonize(arguments: argparse.Namespace) -> int:
     """`harmony-lite harmonize`: one file, or every scan of a folder."""
-    from harmony_lite.scan_files import Job, harmonize_file, harmonize_folder
+    from harmony_lite.own_scans.files import Job, harmonize_file, harmonize_folder
 
     source, out = arguments.input, arguments.output
     if arguments.reference_mask is not None and arguments.reference is None:
@@ -248,8 +167,8 @@ def evaluate(arguments: argparse.Namespace) -> int:
 
 def ledger(arguments: argparse.Namespace) -> int:
     """`harmony-lite ledger`: claims with their verdicts, and the cells of the tables that were computed here."""
-    from harmony_lite.evaluate.ledger import as_json, rows, text
-    from harmony_lite.evaluate.published import load
+    from harmony_lite.ledger import as_json, rows, text
+    from harmony_lite.papers.published import load
 
     wanted = {load(paper).name for paper in arguments.papers}
     found = [row for row in rows() if not wanted or row.paper in wanted]
@@ -312,7 +231,10 @@ def _names(text: str) -> list[str]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
-        prog=PROGRAM, description=DESCRIPTION, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog=PROGRAM,
+        description=command_help.DESCRIPTION,
+        epilog=command_help.EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
@@ -329,12 +251,12 @@ def _parser() -> argparse.ArgumentParser:
         command.set_defaults(run=run)
         return command
 
-    _simulate_arguments(add("simulate", simulate, SIMULATE, SIMULATE_EXAMPLES))
+    _simulate_arguments(add("simulate", simulate, command_help.SIMULATE, command_help.SIMULATE_EXAMPLES))
     listing = add("methods", methods, "List the methods: what each sees when it is fitted, its variants, its weights.")
     listing.add_argument("--json", action="store_true", help="as JSON")
-    _train_arguments(add("train", train, TRAIN, TRAIN_EXAMPLES))
-    _harmonize_arguments(add("harmonize", harmonize, HARMONIZE, HARMONIZE_EXAMPLES))
-    _evaluate_arguments(add("evaluate", evaluate, EVALUATE, EVALUATE_EXAMPLES))
+    _train_arguments(add("train", train, command_help.TRAIN, command_help.TRAIN_EXAMPLES))
+    _harmonize_arguments(add("harmonize", harmonize, command_help.HARMONIZE, command_help.HARMONIZE_EXAMPLES))
+    _evaluate_arguments(add("evaluate", evaluate, command_help.EVALUATE, command_help.EVALUATE_EXAMPLES))
     claims = add("ledger", ledger, "Print what five papers claim and print, and what comes out here.")
     claims.add_argument("papers", nargs="*", metavar="PAPER", help="short names of papers (default: all five)")
     claims.add_argument("--json", action="store_true", help="as JSON: a list of rows")

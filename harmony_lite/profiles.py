@@ -1,12 +1,20 @@
-"""How big a run is: `quick` for two processor cores, `full` for a GPU. Numbers only; no code asks which one is on."""
+"""How big a run is: `quick` for two processor cores, `full` for a GPU. Numbers only; no code asks which one is on.
+
+What a profile says of everybody is here: people, spacing, slices, seed. The size of a network and the length of its
+training stand beside the settings of the method, as one set of settings per profile (`sized`).
+"""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from typing import TypeVar
 
-__all__ = ["FULL", "PROFILES", "QUICK", "Profile", "active"]
+__all__ = ["FULL", "PROFILES", "QUICK", "Profile", "active", "sized"]
+
+Settings = TypeVar("Settings")
 
 
 @dataclass(frozen=True)
@@ -23,20 +31,6 @@ class Profile:
         travelling_subjects: test people of MISPEL's cohort, aged 51 to 78, each on four scanners.
         lesson_subjects: test people that a notebook recomputes while it runs.
         seed: of the simulated cohort and of the training.
-        flow_levels: levels of BlindHarmony's flow.
-        flow_steps: couplings in each of them.
-        flow_hidden: channels of the networks in its couplings.
-        flow_training_steps: of its training.
-        flow_batch: slices a step.
-        unet_width: channels of the comparator U-Net and of the segmenting one, at full resolution.
-        unet_training_steps: of each of them.
-        unet_batch: slices a step.
-        cyclegan_width: channels of CycleGAN's first convolution.
-        cyclegan_training_steps: of each source domain.
-        cyclegan_batch: slices of each domain a step.
-        cyclegan_learning_rate: of all its networks.
-        mispel_width: channels of MISPEL's encoders at full resolution.
-        mispel_epochs: of its two steps.
     """
 
     name: str
@@ -48,20 +42,6 @@ class Profile:
     travelling_subjects: int
     lesson_subjects: int
     seed: int
-    flow_levels: int
-    flow_steps: int
-    flow_hidden: int
-    flow_training_steps: int
-    flow_batch: int
-    unet_width: int
-    unet_training_steps: int
-    unet_batch: int
-    cyclegan_width: int
-    cyclegan_training_steps: int
-    cyclegan_batch: int
-    cyclegan_learning_rate: float
-    mispel_width: int
-    mispel_epochs: tuple[int, int]
 
 
 QUICK = Profile(
@@ -74,20 +54,6 @@ QUICK = Profile(
     travelling_subjects=18,  # as many as the paper has
     lesson_subjects=6,
     seed=0,
-    flow_levels=3,  # 80 x 96 pixels down to 10 x 12
-    flow_steps=4,
-    flow_hidden=24,  # 0.4 million parameters, under a megabyte in half precision
-    flow_training_steps=2400,  # half an hour on one core
-    flow_batch=16,
-    unet_width=5,  # 82,000 parameters: four networks stay under a megabyte
-    unet_training_steps=1500,
-    unet_batch=8,
-    cyclegan_width=12,
-    cyclegan_training_steps=600,  # its discriminators are hardly better than chance by then
-    cyclegan_batch=2,
-    cyclegan_learning_rate=1e-3,  # higher than printed, since steps are few
-    mispel_width=8,  # 33,000 parameters an encoder
-    mispel_epochs=(36, 15),  # of 120 steps
 )
 FULL = Profile(
     name="full",
@@ -99,20 +65,6 @@ FULL = Profile(
     travelling_subjects=18,
     lesson_subjects=16,
     seed=0,
-    flow_levels=4,  # BlindHarmony's own flow, section 4.2 and supplement 2.1
-    flow_steps=7,
-    flow_hidden=96,
-    flow_training_steps=20_000,
-    flow_batch=256,
-    unet_width=64,
-    unet_training_steps=120_000,  # of the order of 120 epochs, supplement 2.2
-    unet_batch=64,
-    cyclegan_width=128,
-    cyclegan_training_steps=200_000,  # supplement 2.3: 40 epochs of 75,240 slices are 376,000 steps of 8
-    cyclegan_batch=8,
-    cyclegan_learning_rate=2e-4,  # supplement 2.3
-    mispel_width=32,  # 518,854 parameters an encoder, as the public code has
-    mispel_epochs=(100, 100),  # section 4.2
 )
 PROFILES = {profile.name: profile for profile in (QUICK, FULL)}
 
@@ -133,3 +85,18 @@ def active() -> Profile:
     if name not in PROFILES:
         raise ValueError(f"HARMONY_PROFILE: found {name!r}, wanted one of {', '.join(PROFILES)}")
     return PROFILES[name]
+
+
+def sized(sizes: Mapping[str, Settings]) -> Settings:
+    """The settings that a method keeps for the active profile.
+
+    Args:
+        sizes: settings by the profiles' names.
+
+    Raises:
+        ValueError: the method has no settings for this profile.
+    """
+    name = active().name
+    if name not in sizes:
+        raise ValueError(f"profile: found {name}, wanted one that the method has settings for: {', '.join(sizes)}")
+    return sizes[name]

@@ -12,7 +12,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from harmony_lite.storage import written_whole
 
-__all__ = ["History", "train"]
+__all__ = ["History", "checkpoint_of", "train"]
 
 _FORMAT = "harmony_lite training 1"
 
@@ -48,6 +48,21 @@ class History:
     best_step: int | None = None
     seconds: float = 0.0
     device: str = ""
+
+    @classmethod
+    def joined(cls, histories: Iterable[History]) -> History:
+        """Several trainings in a row: their losses and seconds."""
+        histories = list(histories)
+        losses = [loss for history in histories for loss in history.losses]
+        return cls(losses, seconds=sum(history.seconds for history in histories))
+
+
+def checkpoint_of(checkpoint: str | Path | None, part: str) -> Path | None:
+    """The file of one of several trainings: `NAME.PART.SUFFIX` of `NAME.SUFFIX`; None where there is no checkpoint."""
+    if checkpoint is None:
+        return None
+    path = Path(checkpoint)
+    return path.with_suffix(f".{part}{path.suffix}")
 
 
 def train(
@@ -100,61 +115,44 @@ def train(
         ValueError: a loss, weights or a validation that are not finite (the last good checkpoint is kept); a
             checkpoint of other settings, or a file that is no checkpoint; a number of steps below 1.
     """
-    from lightning_fabric import Fabric  # costs seconds
-
     counts = {"steps": steps, "validate_every": validate_every, "checkpoint_every": checkpoint_every}
     for name, number in counts.items():
         if number < 1:
             raise ValueError(f"{name}: found {number}, wanted at least 1")
-    fabric = Fabric(accelerator=accelerator, devices=devices, precision=precision)
-    fabric.launch()
-    objective, stepper = fabric.setup(_Objective(model, batch_loss), optimizer)
-    run = _Run(model, optimizer, scheduler, generator, fabric, None if checkpoint is None else Path(checkpoint))
+    run = _Run(model, optimizer, scheduler, generator, _fabric(accelerator, devices, precision), batch_loss, checkpoint)
     run.note_settings(steps=steps, precision=precision, gradient_clip=gradient_clip, recipe=dict(recipe or {}))
     run.settings["validation"] = repr(validate_every if validate else None)
-    if fabric.global_rank:
-        generator.manual_seed(generator.initial_seed() + fabric.global_rank)
     run.resume()
-
-    silent = not progress or fabric.global_rank > 0 or run.step == steps
+    silent = not progress or run.fabric.global_rank > 0 or run.step == steps
     bar = tqdm(total=steps, initial=run.step, desc="training", unit="step", disable=silent)
     with bar, _interrupts_between_steps() as interrupted:
         while run.step < steps:
             started = time.perf_counter()
-            before = generator.get_state()
-            try:
-                batch = fabric.to_device(draw_batch(generator))
-            except KeyboardInterrupt:
-                generator.set_state(before)  # the same batch is drawn on resuming
-                run.save()
-                raise
-            with _global_chance(generator, fabric.device):
-                loss = objective(batch, generator)
-            value, stop = _over_devices(fabric, loss, interrupted.is_set())
-            run.require_finite("a loss", value)
-
-            stepper.zero_grad()
-            fabric.backward(loss)
-            if gradient_clip is not None:
-                fabric.clip_gradients(objective, stepper, max_norm=gradient_clip, error_if_nonfinite=False)
-            stepper.step()
-            if scheduler is not None:
-                scheduler.step()
-
-            run.step += 1
-            run.history.losses.append(value)
-            if validate is not None and (run.step % validate_every == 0 or run.step == steps):
+            loss = run.loss_of(run.drawn(draw_batch))
+            value, stop = _over_devices(run.fabric, loss, interrupted.is_set())
+            run.step_taken(loss, value, gradient_clip)
+            is_last = run.step == steps
+            if validate is not None and (run.step % validate_every == 0 or is_last):
                 run.validate(validate)
             run.history.seconds += time.perf_counter() - started
             bar.set_postfix(loss=f"{value:.4g}", refresh=False)
             bar.update()
-            if stop or run.step % checkpoint_every == 0 or run.step == steps:
+            if stop or run.step % checkpoint_every == 0 or is_last:
                 run.save()
             if stop:
                 raise KeyboardInterrupt
     if run.best is not None:
         model.load_state_dict(run.best)
     return run.history
+
+
+def _fabric(accelerator: str, devices: int | str | list[int], precision: str) -> Any:
+    """Lightning Fabric, ready to carry a model."""
+    from lightning_fabric import Fabric  # costs seconds
+
+    fabric = Fabric(accelerator=accelerator, devices=devices, precision=precision)
+    fabric.launch()
+    return fabric
 
 
 class _Objective(nn.Module):
@@ -180,11 +178,44 @@ class _Run:
     scheduler: LRScheduler | None
     generator: torch.Generator
     fabric: Any
-    path: Path | None
+    batch_loss: Callable[[nn.Module, Any, torch.Generator], Tensor]
+    checkpoint: str | Path | None
     settings: dict[str, str] = field(default_factory=dict)
     step: int = 0
     history: History = field(default_factory=History)
     best: dict[str, Tensor] | None = None
+
+    def __post_init__(self) -> None:
+        self.path = None if self.checkpoint is None else Path(self.checkpoint)
+        self.objective, self.stepper = self.fabric.setup(_Objective(self.model, self.batch_loss), self.optimizer)
+
+    def drawn(self, draw_batch: Callable[[torch.Generator], Any]) -> Any:
+        """A batch on the model's device; interrupted meanwhile, the same batch is drawn on resuming."""
+        before = self.generator.get_state()
+        try:
+            return self.fabric.to_device(draw_batch(self.generator))
+        except KeyboardInterrupt:
+            self.generator.set_state(before)
+            self.save()
+            raise
+
+    def loss_of(self, batch: Any) -> Tensor:
+        """Forward."""
+        with _global_chance(self.generator, self.fabric.device):
+            return self.objective(batch, self.generator)
+
+    def step_taken(self, loss: Tensor, value: float, gradient_clip: float | None) -> None:
+        """Backward, and one step of the optimizer and the schedule; `value` is the loss over all devices."""
+        self.require_finite("a loss", value)
+        self.stepper.zero_grad()
+        self.fabric.backward(loss)
+        if gradient_clip is not None:
+            self.fabric.clip_gradients(self.objective, self.stepper, max_norm=gradient_clip, error_if_nonfinite=False)
+        self.stepper.step()
+        if self.scheduler is not None:
+            self.scheduler.step()
+        self.step += 1
+        self.history.losses.append(value)
 
     def note_settings(self, **others: Any) -> None:
         """Note, as text, what must agree for a checkpoint to be gone on from; nothing that moves while training."""
@@ -248,6 +279,8 @@ class _Run:
         self.fabric.barrier()
 
     def resume(self) -> None:
+        if self.fabric.global_rank:  # each device has its own generator
+            self.generator.manual_seed(self.generator.initial_seed() + self.fabric.global_rank)
         if self.path is None or not self.path.exists():
             return
         try:

@@ -127,7 +127,7 @@ show(
 # A number means nothing alone, so this course always prints three more beside it: the untouched *source*; the source after *percentile* scaling, which costs nothing; and the *rescan*, the same person again on the target scanner, which nobody can honestly beat.
 
 # %%
-table = summary(hl.report(method, cohort))
+table = summary(hl.report(method, cohort, beside=True))
 table.round(3)
 
 # %%

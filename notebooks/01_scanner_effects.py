@@ -531,7 +531,7 @@ for name in on_scanners.scanners:
 import json  # noqa: E402
 from importlib import resources  # noqa: E402
 
-measured = json.loads((resources.files("harmony_lite") / "papers/results/simulator.quick.json").read_text())
+measured = json.loads((resources.files("harmony_lite") / "simulate/calibration.quick.json").read_text())
 shown = [
     "oasis_trio",
     "oasis_trio_b",

@@ -47,6 +47,7 @@ from harmony_lite.evaluate.report import summary
 from harmony_lite.evaluate.statistics import bootstrap_interval, paired_t, wilcoxon
 from harmony_lite.exercises import check, hint  # noqa: F401
 from harmony_lite.images import normalize
+from harmony_lite.images.slices import axial_slices
 from harmony_lite.profiles import active
 from harmony_lite.show import curves, difference, dots, show, strip, table
 from harmony_lite.show.widgets import swipe
@@ -248,8 +249,8 @@ print(f"Sonata against Trio, one pair of volumes: SSIM {in_3d:.3f} in 3D, {in_2d
 # **Expected, before the numbers:** (a) a little blur of the source alone raises its SSIM; (b) blur of source *and* target raises it; (c) where the source has extra noise (standard deviation 0.1), blurring it alone raises SSIM.
 
 # %%
-targets, positions = normalize.axial_slices(trio, 4, mask=mask)  # four axial slices of each person
-sources, inside = (normalize.axial_slices(v, 4, positions=positions)[0] for v in (sonata, mask))
+targets, positions = axial_slices(trio, 4, mask=mask)  # four axial slices of each person
+sources, inside = (axial_slices(v, 4, positions=positions)[0] for v in (sonata, mask))
 noisy = (sources + 0.1 * torch.randn(sources.shape, generator=draw)) * inside
 
 
@@ -553,7 +554,7 @@ parts = []
 for person in range(len(cohort)):
     others = cohort.subset([p for p in range(len(cohort)) if p != person])
     method = hl.load_method("histogram-matching", fitted=False).fit(others.view("target only"))
-    parts.append(hl.report(method, cohort.subset([person]), measures=("psnr", "ncc", "wasserstein")))
+    parts.append(hl.report(method, cohort.subset([person]), measures=("psnr", "ncc", "wasserstein"), beside=True))
 results = pd.concat(parts)
 psnr = results[results.measure == "psnr"].pivot_table(index="person", columns=["scanner", "row"], values="value")
 names = {"source": "as it comes", "percentile": "percentile scaling", "harmonized": "histogram matching"}
@@ -626,8 +627,8 @@ assert spread.max() > 2 and (air - four[0]).min() > 3
 
 # %%
 m = profile.slices
-targets, positions = normalize.axial_slices(trio, m, mask=mask)
-others = [normalize.axial_slices(v, m, positions=positions)[0] for v in (sonata, vision, mask)]
+targets, positions = axial_slices(trio, m, mask=mask)
+others = [axial_slices(v, m, positions=positions)[0] for v in (sonata, vision, mask)]
 gain = metrics.psnr(others[0], targets, others[2], 1.0) - metrics.psnr(others[1], targets, others[2], 1.0)
 gain = gain.reshape(len(cohort), m)  # (people, slices), dB
 

@@ -30,7 +30,6 @@ if "google.colab" in sys.modules:
     get_ipython().run_line_magic("pip", "install -q git+https://github.com/harmony-lite/harmony-lite@main")  # noqa: F821
 
 # %% tags=["setup"]
-import json
 import math
 
 import matplotlib.pyplot as plt
@@ -41,16 +40,19 @@ from scipy import stats
 from scipy.fft import dctn, idctn
 
 import harmony_lite as hl
+from harmony_lite import ledger
 from harmony_lite.cohort import Needs, OneReference, Scans
-from harmony_lite.evaluate import ledger, metrics, published
-from harmony_lite.evaluate.experiments import Fitted
-from harmony_lite.evaluate.experiments import blindharmony as experiment
+from harmony_lite.evaluate import metrics
 from harmony_lite.evaluate.report import measured
 from harmony_lite.exercises import check, hint  # noqa: F401
 from harmony_lite.images import normalize
+from harmony_lite.images.bias_field import n4
 from harmony_lite.images.intensity_maps import MAPS
-from harmony_lite.methods.combat_table import fit_combat
-from harmony_lite.methods.ravel import fit_ravel
+from harmony_lite.methods.classical.combat_table import fit_combat
+from harmony_lite.methods.classical.ravel import fit_ravel
+from harmony_lite.papers import published
+from harmony_lite.papers.blindharmony import experiment as experiment
+from harmony_lite.papers.experiments import Fitted
 from harmony_lite.profiles import active
 from harmony_lite.show import COLOURS, dots, show, strip
 from harmony_lite.tasks.tissue import segment_tissues, volumes_ml
@@ -368,9 +370,7 @@ for name, value in (stripes | {"affine match": bar["vision"]}).items():
 # %%
 settings = hl.load_method("n4").settings
 shrink = max(1, round(max(target.shape[2:]) / settings.working_size))
-corrected = {
-    name: normalize.n4(image, mask, shrink=shrink, iterations=settings.iterations) for name, image in units.items()
-}
+corrected = {name: n4(image, mask, shrink=shrink, iterations=settings.iterations) for name, image in units.items()}
 percentile = hl.load_method("percentile")
 n4 = {name: percentile.harmonize(corrected[name], mask=mask) for name in ("vision", "sonata")}
 assert torch.equal(n4["vision"][:1], hl.load_method("n4").harmonize(units["vision"][:1], mask=mask[:1]))
@@ -995,7 +995,7 @@ report.round(2)
 # From section 12: SSIMH does better than either, and N4 helps where the shading differs.
 
 # %%
-kept_numbers = json.loads((ledger.RESULTS / "real_pair.quick.json").read_text())
+kept_numbers = ledger.real_pair_results("quick")
 real = pd.DataFrame(kept_numbers["rows"])
 real = real[real.place == "real pair"].pivot_table(index="row", columns="measure", values="value")
 real = real[["psnr", "ssim", "ncc", "wasserstein"]].sort_values("psnr", ascending=False)

@@ -51,9 +51,10 @@ from harmony_lite.evaluate.statistics import bootstrap_interval
 from harmony_lite.exercises import check, hint  # noqa: F401
 from harmony_lite.images import normalize
 from harmony_lite.images.intensity_maps import MAPS
-from harmony_lite.methods.flow_prior import Encoding, FlowSettings, bits_per_dimension, new_flow, train_prior
+from harmony_lite.images.slices import axial_slices
 from harmony_lite.nets.flows import SplineCoupling, spline_flow
 from harmony_lite.nets.spline import rational_quadratic_spline
+from harmony_lite.papers.blindharmony.prior import Encoding, FlowSettings, bits_per_dimension, new_flow, train_prior
 from harmony_lite.profiles import active
 from harmony_lite.show import COLOURS, curves, dots, show, strip
 
@@ -79,20 +80,20 @@ training, _, test = everyone.split(*sizes)
 test = test.subset(range(8))  # each is simulated four times over; eight people are enough here
 mask = test.mask
 PER_PERSON = 4  # axial slices of each held-out person
-_, positions = normalize.axial_slices(mask.float(), PER_PERSON, mask=mask)
-inside = normalize.axial_slices(mask, PER_PERSON, positions=positions)[0] > 0  # (people * 4, 1, H, W)
+_, positions = axial_slices(mask.float(), PER_PERSON, mask=mask)
+inside = axial_slices(mask, PER_PERSON, positions=positions)[0] > 0  # (people * 4, 1, H, W)
 
 
 def slices_of(scans):
     """Slices of the held-out people, each scaled to [0, 1] by its own minimum and maximum (section 4.1)."""
-    return normalize.slice_minmax(normalize.axial_slices(scans * mask, PER_PERSON, positions=positions)[0])
+    return normalize.slice_minmax(axial_slices(scans * mask, PER_PERSON, positions=positions)[0])
 
 
 scanned = slices_of(test.scans("trio"))
 others = {name: slices_of(test.scans(name)) for name in ("vision", "sonata")}
 flow = hl.load_method("blindharmony").flow  # trained on Trio slices of the training people
 with torch.no_grad():
-    latent, _ = flow._transform(Encoding().encode(scanned[2:3]))
+    latent, _ = flow.encode(Encoding().encode(scanned[2:3]))
 
 # %%
 figure, axes = plt.subplots(1, 2, figsize=(9.2, 3.5), layout="constrained", width_ratios=(1.15, 1))
@@ -475,14 +476,14 @@ with torch.no_grad():
         parameter += 0.05 * torch.randn(parameter.shape, generator=draw, dtype=torch.float64)
 tiny.eval()
 image = torch.rand(1, 1, 8, 8, dtype=torch.float64, generator=draw) - 0.5
-by_autograd = torch.linalg.slogdet(jacobian(lambda v: tiny._transform(v)[0], image).reshape(64, 64)).logabsdet
-there, log_det = tiny._transform(image)
+by_autograd = torch.linalg.slogdet(jacobian(lambda v: tiny.encode(v)[0], image).reshape(64, 64)).logabsdet
+there, log_det = tiny.encode(image)
 assert abs(by_autograd - log_det).item() < 1e-9
-assert (tiny._transform.inverse(there)[0] - image).abs().max() < 1e-9
+assert (tiny.decode(there)[0] - image).abs().max() < 1e-9
 
 plain = spline_flow((1, 8, 8), **options, plain=True).double().eval()
 plain.load_state_dict(tiny.state_dict())
-assert torch.allclose(plain._transform(image)[0], there) and torch.allclose(plain.log_prob(image), tiny.log_prob(image))
+assert torch.allclose(plain.encode(image)[0], there) and torch.allclose(plain.log_prob(image), tiny.log_prob(image))
 for mixing in ("released", "paper"):
     full = spline_flow((1, 144, 176), levels=4, steps=7, hidden=96, mixing=mixing)
     print(f"BlindHarmony's own size, {mixing}: {sum(p.numel() for p in full.parameters()):,} parameters")
@@ -519,11 +520,11 @@ uniform = torch.rand(scanned.shape, generator=generator)
 
 def decoded(latents):
     with torch.no_grad():
-        return encoding.decode(flow._transform.inverse(latents)[0])[:, 0]
+        return encoding.decode(flow.decode(latents)[0])[:, 0]
 
 
 with torch.no_grad():
-    latents, _ = flow._transform(encoding.encode(scanned[1:3], uniform[1:3]))
+    latents, _ = flow.encode(encoding.encode(scanned[1:3], uniform[1:3]))
 first, *middle, last = latents.split(counts, 1)
 ways = {
     "all latents": latents,
@@ -573,7 +574,7 @@ def terms(images):
     parts = []
     for image, u in zip(images.split(32), noise.split(32), strict=True):
         with torch.no_grad():
-            z, log_det = flow._transform(encoding.encode(image, u))
+            z, log_det = flow.encode(encoding.encode(image, u))
         parts.append(torch.stack([-0.5 * (z.square() + math.log(2 * math.pi)).sum(1), log_det]))
     return torch.cat(parts, 1)
 
@@ -661,7 +662,7 @@ assert check("10.5", bits_per_pixel).passed
 
 # %%
 seen = training.subset(range(4))
-small, _ = normalize.axial_slices(seen.scans("trio") * seen.mask, profile.slices, mask=seen.mask)
+small, _ = axial_slices(seen.scans("trio") * seen.mask, profile.slices, mask=seen.mask)
 small, small_held_out = (
     normalize.slice_minmax(functional.avg_pool2d(v, 2)) for v in (small, scanned[: 4 * PER_PERSON])
 )
@@ -710,8 +711,8 @@ pd.DataFrame(rows).T
 
 # %%
 known = training.subset(range(min(len(training), len(test))))
-slices, where = normalize.axial_slices(known.scans("trio") * known.mask, PER_PERSON, mask=known.mask)
-brain = normalize.axial_slices(known.mask, PER_PERSON, positions=where)[0].float().mean((1, 2, 3))
+slices, where = axial_slices(known.scans("trio") * known.mask, PER_PERSON, mask=known.mask)
+brain = axial_slices(known.mask, PER_PERSON, positions=where)[0].float().mean((1, 2, 3))
 
 
 def by_person(values):
@@ -759,7 +760,7 @@ assert rows["z = 0"].max() < 0.05 and rows["T = 0.5"].max() < 0.05 and rows["T =
 
 # %%
 with torch.no_grad():
-    z_real, _ = flow._transform(encoding.encode(scanned[1:3], uniform[1:3]))
+    z_real, _ = flow.encode(encoding.encode(scanned[1:3], uniform[1:3]))
 radius = (z_real.square().mean(1)).sqrt()
 black = bits(torch.zeros_like(scanned[:4])).mean()
 print(

@@ -42,11 +42,13 @@ from torch.nn import functional
 
 import harmony_lite as hl
 from harmony_lite.cohort import Needs
-from harmony_lite.evaluate import metrics, published
+from harmony_lite.evaluate import metrics
 from harmony_lite.exercises import check, hint  # noqa: F401
 from harmony_lite.images import normalize
 from harmony_lite.images.intensity_maps import MAPS
-from harmony_lite.methods.blindharmony import (
+from harmony_lite.images.slices import axial_slices
+from harmony_lite.papers import published
+from harmony_lite.papers.blindharmony.optimization import (
     STARTS,
     VARIANTS,
     edge_descent,
@@ -54,7 +56,7 @@ from harmony_lite.methods.blindharmony import (
     ncc_and_gradient,
     optimise,
 )
-from harmony_lite.methods.flow_prior import Encoding
+from harmony_lite.papers.blindharmony.prior import Encoding
 from harmony_lite.profiles import active
 from harmony_lite.show import COLOURS, show, strip
 from harmony_lite.show.widgets import iteration_sliders
@@ -121,15 +123,15 @@ cohort = everyone.split(*sizes)[2].subset(range(3))
 scans = {name: cohort.scans(name) for name in ("trio", "vision", "vida", "t2_spin_echo")}
 bent = cohort.with_maps()
 scans |= {name: bent.scans(name) for name in MAPS}
-heights = normalize.axial_slices(scans["trio"], 2, mask=cohort.mask)[1]  # (3, 2)
+heights = axial_slices(scans["trio"], 2, mask=cohort.mask)[1]  # (3, 2)
 
 
 def cut(volumes):
     """Six slices, (6, 1, D, H) in [0, 1], 0 outside the brain."""
-    return normalize.slice_minmax(normalize.axial_slices(volumes * cohort.mask, 2, positions=heights)[0])
+    return normalize.slice_minmax(axial_slices(volumes * cohort.mask, 2, positions=heights)[0])
 
 
-brain = normalize.axial_slices(cohort.mask, 2, positions=heights)[0]
+brain = axial_slices(cohort.mask, 2, positions=heights)[0]
 names = {
     "exp": "Exp",
     "log": "Log",
@@ -341,7 +343,7 @@ flow, encoding = method.flow, Encoding(method.prior.bits)
 @torch.no_grad()
 def parts(images):
     """|z|^2 / 2 and log |det|, in nats for each slice, and z."""
-    z, log_det = flow._transform(encoding.encode(images.clamp(0, 1)))
+    z, log_det = flow.encode(encoding.encode(images.clamp(0, 1)))
     return z.square().sum(1) / 2, log_det, z
 
 
@@ -357,7 +359,7 @@ for name, images in {"target slices": target, "the loop's first image": first_st
     rows = []
     with torch.no_grad():
         for share in shares:
-            back, negative = flow._transform.inverse((1 - share) * z)
+            back, negative = flow.decode((1 - share) * z)
             rows.append([(half - half * (1 - share) ** 2).mean().item(), (-negative - log_det).mean().item()])
             decoded[name, share] = encoding.decode(back)[one, 0].clamp(0, 1).numpy()
     gains[name] = np.array(rows)  # of log p_Z, and of the determinant
@@ -432,9 +434,9 @@ def algorithm_1(x0, source, counted, *, alpha, beta1=None, step=1 / 3, beta2=0.0
         total_variance = ((decoded - mean) * counted).square().sum((2, 3), keepdim=True)  # N var(x)
         weight = step * total_variance if beta1 is None else beta1
         x = decoded + weight * uphill + beta2 * edge_descent(decoded, flat)  # line 2
-        z, _ = flow._transform(encoding.encode(x.clamp(0, 1)))
+        z, _ = flow.encode(encoding.encode(x.clamp(0, 1)))
         z = (1 - alpha) * z  # line 3
-        back, _ = flow._transform.inverse(z)
+        back, _ = flow.decode(z)
         decoded = encoding.decode(back).clamp(0, 1)
     return x.clamp(0, 1)  # line 5: before the last shrink
 

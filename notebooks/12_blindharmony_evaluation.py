@@ -32,7 +32,6 @@ if "google.colab" in sys.modules:
     get_ipython().run_line_magic("pip", "install -q git+https://github.com/harmony-lite/harmony-lite@main")  # noqa: F821
 
 # %% tags=["setup"]
-import json
 import math
 
 import matplotlib.pyplot as plt
@@ -43,13 +42,16 @@ from IPython.display import display
 from scipy.ndimage import binary_dilation  # noqa: F401
 
 import harmony_lite as hl
-from harmony_lite.evaluate import ledger, metrics, published
-from harmony_lite.evaluate.experiments import Fitted, blindharmony
-from harmony_lite.evaluate.experiments.fits import largest_tissue
-from harmony_lite.evaluate.experiments.measuring import WHITE, Compared, measured_in_slices
+from harmony_lite import ledger
+from harmony_lite.evaluate import metrics
+from harmony_lite.evaluate.measuring import WHITE, Compared, measured_in_slices
 from harmony_lite.evaluate.statistics import bootstrap_interval
 from harmony_lite.exercises import check, hint  # noqa: F401
 from harmony_lite.images import normalize
+from harmony_lite.images.slices import axial_slices
+from harmony_lite.papers import published
+from harmony_lite.papers.blindharmony import experiment as blindharmony
+from harmony_lite.papers.experiments import Fitted
 from harmony_lite.profiles import active
 from harmony_lite.show import COLOURS, show
 from harmony_lite.tasks.segmentation import WhiteMatterUNet
@@ -103,7 +105,7 @@ print(f"{len(found['made']['people'])} people in the ledger; {person.subjects[0]
 # %%
 def psnr_by_hand(one, scale="its word", whole_slice=False):
     """Mean over the person's slices; `scale`: "its word", or "own maximum" for every method."""
-    positions = normalize.axial_slices(target, profile.slices, mask=mask)[1][0]
+    positions = axial_slices(target, profile.slices, mask=mask)[1][0]
     scores = []
     for k in positions.tolist():
         inside = mask[0, 0, ..., k]
@@ -179,7 +181,7 @@ assert check("12.4", two_scores).passed
 # **Expected.** BlindHarmony and histogram matching (HM) look like the target in every row; a network does so in its own row, and makes things worse where the map bends the other way.
 
 # %%
-positions = normalize.axial_slices(target, profile.slices, mask=mask)[1][0]
+positions = axial_slices(target, profile.slices, mask=mask)[1][0]
 k = int(positions[int(0.55 * len(positions))])  # the slice that is shown
 at_one = mask & (torch.arange(mask.shape[-1]) == k)
 inside = mask[0, 0, ..., k].numpy()
@@ -480,9 +482,7 @@ for start in ("at the same height", "at full contrast"):
         for c in cs:
             runs = method.with_loop(use_flow=False, start=start, step=float(c))
             found_slices = runs.slices(bent.scans(condition)[0, 0], mask[0, 0], heights).images
-            wanted, brain = (
-                normalize.axial_slices(v, len(heights), positions=heights)[0] for v in (target * mask, mask)
-            )
+            wanted, brain = (axial_slices(v, len(heights), positions=heights)[0] for v in (target * mask, mask))
             scores.append(
                 float(metrics.psnr(found_slices, normalize.slice_minmax(wanted), brain, data_range=1.0).mean())
             )
@@ -669,7 +669,7 @@ for one in again:
 
 # %%
 network = WhiteMatterUNet.shipped()
-white = ((largest_tissue(person) == WHITE) & mask)[0, 0, ..., k].numpy()
+white = ((person.largest_tissue == WHITE) & mask)[0, 0, ..., k].numpy()
 INK = {"both": (0.85, 0.85, 0.85), "missed": (0.0, 0.45, 0.70), "invented": (0.84, 0.37, 0.0)}
 
 
@@ -748,11 +748,11 @@ assert check("12.3", intersection_over_union).passed
 t2 = person.scans("t2_spin_echo")
 turned = (t2 * mask).amax((2, 3), keepdim=True) * mask - t2 * mask  # a negative, slice by slice
 some = positions[[6, 9, 11, 13]]
-wanted, brain = (normalize.axial_slices(v, len(some), positions=some)[0] for v in (target * mask, mask))
+wanted, brain = (axial_slices(v, len(some), positions=some)[0] for v in (target * mask, mask))
 rows, looks = {}, {"target (T1)": truth}
 for name, volume in {"T2": t2, "T2, turned over": turned}.items():
     runs = method.slices(volume[0, 0], mask[0, 0], some)
-    given = normalize.axial_slices(volume * mask, len(some), positions=some)[0]
+    given = axial_slices(volume * mask, len(some), positions=some)[0]
     for text, images in {f"{name}, as it comes": given, f"{name}, after BlindHarmony": runs.images * brain}.items():
         to_target = metrics.ncc(images, wanted, brain).mean().item()
         to_source = metrics.ncc(images, given, brain).mean().item()
@@ -792,7 +792,7 @@ t2_table.round(2)
 # Lesions lose some of their contrast.
 
 # %%
-real = pd.DataFrame(json.loads((ledger.RESULTS / "real_pair.quick.json").read_text())["rows"])
+real = pd.DataFrame(ledger.real_pair_results("quick")["rows"])
 real = real[real.place == "real pair, both to one look"]
 real = real.pivot_table(index="row", columns="measure", values="value", sort=False)
 ours_here, no_flow = real.loc["blindharmony (ours)"], real.loc["ascent without the flow"]

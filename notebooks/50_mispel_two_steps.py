@@ -42,27 +42,19 @@ import torch
 from torch import nn
 
 import harmony_lite as hl
-from harmony_lite.evaluate import published
-from harmony_lite.evaluate.experiments.fits import Fitted, travelling_people
-from harmony_lite.evaluate.experiments.mispel import PEOPLE_ON, sweeps
+from harmony_lite.evaluate.fits import Fitted
 from harmony_lite.exercises import check, hint  # noqa: F401
-from harmony_lite.methods.decoder_optimum import solved_weights
-from harmony_lite.methods.mispel_steps import (
-    VARIANTS,
-    Encoder,
-    PairedSlices,
-    Units,
-    coupling_loss,
-    embeddings_of,
-    fit_decoders,
-    harmonization_loss,
-    learn_embeddings,
-    reconstruction_loss,
-    step_two_loss,
-)
+from harmony_lite.papers import published
+from harmony_lite.papers.mispel.decoder_optimum import solved_weights
+from harmony_lite.papers.mispel.experiment import PEOPLE_ON, sweeps
+from harmony_lite.papers.mispel.losses import coupling_loss, harmonization_loss, reconstruction_loss, step_two_loss
+from harmony_lite.papers.mispel.networks import Encoder, Units, embeddings_of
+from harmony_lite.papers.mispel.settings import VARIANTS
+from harmony_lite.papers.mispel.steps import PairedSlices, fit_decoders, learn_embeddings
 from harmony_lite.profiles import active
 from harmony_lite.show import COLOURS, show, strip
 from harmony_lite.show.widgets import mixing_desk
+from harmony_lite.splits import travelling_people
 from harmony_lite.storage import cache_folder
 
 profile = active()

@@ -42,7 +42,7 @@ from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
 from tqdm import tqdm
 
-from harmony_lite.evaluate import ledger_pages
+from harmony_lite.ledger import pages as ledger_pages
 
 FOLDER = Path(__file__).resolve().parent
 ROOT = FOLDER.parent

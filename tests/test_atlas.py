@@ -72,6 +72,9 @@ def test_argmax_by_hand():
     assert torch.equal(fitted().segment(image, MASK), wanted)
 
 
+PRESENT = torch.tensor([1.0, 0, 1, 1]).reshape(4, 1, 1, 1, 1)  # the second scan is empty
+
+
 @pytest.mark.parametrize(("floor", "label"), [(0.1, 2), (1e-3, 1)])
 def test_prior_against_density(floor, label):
     """A voxel that was label 1 in all four people has the other label's value: the larger ratio wins."""
@@ -249,14 +252,20 @@ IMAGES, MASKS, LABELS = four_people()
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"images": IMAGES[0]}, "images: found shape (1, 1, 1, 14), wanted (N, 1, D, H, W)"),
+        ({"images": IMAGES[0]}, "images: found shape (1, 1, 1, 14), wanted volumes (N, 1, D, H, W)"),
         ({"images": IMAGES.long()}, "images: found torch.int64, wanted floating point"),
         ({"images": IMAGES / 0}, "values that are NaN or infinite, wanted finite values"),
-        ({"images": IMAGES * torch.tensor([1.0, 0, 1, 1]).reshape(4, 1, 1, 1, 1)}, "image 1 is constant at 0, wanted"),
-        ({"images": 1 - MASKS.float()}, "images: found image 0 constant at 0 inside its mask, wanted contrast there"),
+        (
+            {"images": IMAGES * torch.tensor([1.0, 0, 1, 1]).reshape(4, 1, 1, 1, 1)},
+            "found image 1 constant at 0 inside",
+        ),
+        (
+            {"images": 1 - MASKS.float()},
+            "images: found image 0 constant at 0 inside its mask",
+        ),
         ({"mask": MASKS[:1]}, "mask: found torch.bool (1, 1, 1, 1, 14), wanted torch.bool (4, 1, 1, 1, 14)"),
         ({"mask": MASKS.float()}, "mask: found torch.float32"),
-        ({"mask": torch.zeros_like(MASKS)}, "mask: found an image without a voxel inside"),
+        ({"mask": torch.zeros_like(MASKS)}, "mask: found no voxel inside for image"),
         ({"labels": LABELS[..., 1:]}, "labels: found shape (4, 1, 1, 1, 13), wanted (4, 1, 1, 1, 14)"),
         ({"labels": LABELS.float()}, "labels: found torch.float32, wanted integers"),
         ({"labels": LABELS == 1}, "labels: found torch.bool, wanted integers"),
@@ -276,14 +285,14 @@ def test_refused_in_fitting(arguments, message):
     ("images", "mask", "message"),
     [
         (IMAGES[..., 1:], MASKS[..., 1:], "images: found the grid (1, 1, 13), wanted the training scans' (1, 1, 14)"),
-        (IMAGES[0], MASKS[0], "images: found shape (1, 1, 1, 14), wanted (N, 1, D, H, W)"),
+        (IMAGES[0], MASKS[0], "images: found shape (1, 1, 1, 14), wanted volumes (N, 1, D, H, W)"),
         (
             IMAGES.where(MASKS, torch.nan),
             MASKS,
             "images: found 8 values that are NaN or infinite, wanted finite values",
         ),
         (IMAGES, MASKS[..., 1:], "mask: found torch.bool (4, 1, 1, 1, 13), wanted torch.bool (4, 1, 1, 1, 14)"),
-        (1 - MASKS.float(), MASKS, "images: found image 0 constant at 0 inside its mask, wanted contrast there"),
+        (1 - MASKS.float(), MASKS, "images: found image 0 constant at 0 inside its mask"),
     ],
 )
 def test_refused_in_segmenting(images, mask, message):

@@ -176,22 +176,22 @@ CASES = {
     "unknown method": (
         None,
         ["harmonize", "--method", "magic", "--reference", "other.nii.gz", "good.nii.gz", "out.nii"],
-        "unknown method 'magic'; known methods: affine-match",
+        "method: found 'magic', wanted one of affine-match",
     ),
     "unknown variant": (
         None,
         [*HARMONIZE, "--variant", "magic", "good.nii.gz", "out.nii"],
-        "unknown variant 'magic' of affine-match; known variants: volume, slice",
+        "variant of affine-match: found 'magic', wanted one of volume, slice",
     ),
     "unknown scanner": (
         None,
         [*HARMONIZE, "--scanner", "toy", "good.nii.gz", "out.nii"],
-        "unknown scanner 'toy'; known",
+        "scanner: found 'toy', wanted",
     ),
     "unknown scanner to simulate": (
         None,
         ["simulate", "people", "--scanners", "oasis_trio,toy"],
-        "unknown scanner 'toy'",
+        "scanner: found 'toy'",
     ),
     "a scanner twice": (None, ["simulate", "people", "--scanners", "trio,oasis_trio"], "none twice"),
     "output is the input": (None, [*HARMONIZE, "good.nii.gz", "good.nii.gz"], "found one of the input files"),
@@ -342,7 +342,7 @@ def start(*argv, cwd, **environment):
     ("argv", "environment", "message"),
     [
         (["evaluate", "good.nii.gz", "no.nii.gz"], {}, "no.nii.gz: found no such file"),
-        (["harmonize", "--method", "magic", "good.nii.gz", "out.nii.gz"], {}, "unknown method 'magic'"),
+        (["harmonize", "--method", "magic", "good.nii.gz", "out.nii.gz"], {}, "method: found 'magic'"),
         (
             ["harmonize", "--method", "percentile", "good.nii.gz", "out.nii.gz"],
             {"HARMONY_PROFILE": "huge"},

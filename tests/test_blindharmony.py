@@ -11,19 +11,20 @@ import torch
 from harmony_lite import training
 from harmony_lite.cohort import Cohort, Needs
 from harmony_lite.images.normalize import slice_minmax
-from harmony_lite.methods import flow_prior, load_method
-from harmony_lite.methods.blindharmony import (
+from harmony_lite.methods import load_method
+from harmony_lite.nets.flows import spline_flow
+from harmony_lite.papers.blindharmony import prior as flow_prior
+from harmony_lite.papers.blindharmony.harmonizer import BlindHarmony
+from harmony_lite.papers.blindharmony.ncc_ascent import ascend, correlation, correlation_gradient
+from harmony_lite.papers.blindharmony.optimization import (
     VARIANTS,
-    BlindHarmony,
     LoopSettings,
     edge_descent,
     flat_regions,
     ncc_and_gradient,
     optimise,
 )
-from harmony_lite.methods.flow_prior import Encoding, FlowSettings, bits_per_dimension
-from harmony_lite.methods.ncc_ascent import ascend, correlation, correlation_gradient
-from harmony_lite.nets.flows import spline_flow
+from harmony_lite.papers.blindharmony.prior import Encoding, FlowSettings, bits_per_dimension
 
 SMALL = FlowSettings(levels=2, steps=1, hidden=6, training_steps=6, batch=4)
 STEEP = LoopSettings(alpha=0.0, beta1=None, step=0.5, beta2=0.0, inside=True)

@@ -40,7 +40,7 @@ def test_every_t1w_preset_lies_between_14_db_and_the_rescan(psnr, scanner):
 
 
 def test_the_stored_figures_are_those_of_this_simulator(psnr):
-    stored = json.loads((ROOT / "harmony_lite/papers/results/simulator.quick.json").read_text())
+    stored = json.loads((ROOT / "harmony_lite/simulate/calibration.quick.json").read_text())
     for scanner, values in psnr.items():
         np.testing.assert_allclose(values, stored["psnr dB"][scanner], atol=0.05, err_msg=scanner)
 

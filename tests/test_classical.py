@@ -10,8 +10,9 @@ from skimage.exposure import match_histograms
 from harmony_lite import methods
 from harmony_lite.cohort import Needs, OneReference, Scans, TargetOnly
 from harmony_lite.images.intensity_maps import MAPS
-from harmony_lite.images.normalize import axial_slices, full_range_minmax
-from harmony_lite.methods.classical import AffineMatch, HistogramMatching, Percentile, Settings
+from harmony_lite.images.normalize import full_range_minmax
+from harmony_lite.images.slices import axial_slices
+from harmony_lite.methods.classical.matching import AffineMatch, HistogramMatching, MatchingSettings, Percentile
 
 CLASSICAL = ("affine-match", "histogram-matching", "percentile")
 
@@ -185,7 +186,7 @@ def test_slice_variant_undoes_what_changes_with_height():
 
 def test_slice_variant_takes_slices_as_axial_slices_gives_them():
     images, inside = people(2)
-    settings_ = Settings(per_slice=True, positions=6)
+    settings_ = MatchingSettings(per_slice=True, positions=6)
     method = HistogramMatching(settings_).fit(target_view())
     slices, positions = axial_slices(images, 6, mask=inside)
     masks, _ = axial_slices(inside, 6, positions=positions)

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 import torch
 
-from harmony_lite import cli, methods, scan_files, weights
+from harmony_lite import cli, methods, weights
 from harmony_lite.cohort import Cohort, Scans, TargetOnly
 from harmony_lite.images import nifti
-from harmony_lite.methods.own_grid import model_grid
+from harmony_lite.methods.own_grid.smooth_change import model_grid
+from harmony_lite.own_scans import files as scan_files
 from harmony_lite.profiles import active
 
 SHAPE = (20, 22, 64)  # higher than the slices of either profile

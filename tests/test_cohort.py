@@ -194,7 +194,7 @@ def test_wrong_folders(tmp_path):
     [
         ({"subjects": 0}, "wanted at least 1"),
         ({"scanners": ["trio", "oasis_trio"]}, "none twice"),
-        ({"scanners": ["skyra"]}, "unknown scanner 'skyra'"),
+        ({"scanners": ["skyra"]}, "scanner: found 'skyra'"),
         ({"scanners": [PRESETS["oasis_trio"]]}, "wanted a list of names"),
         ({"scanners": "oasis_trio"}, "wanted a list of names"),
         ({"ages": [120.0] * 8}, "found 120.0, wanted 18 to 95 years"),
@@ -208,7 +208,7 @@ def test_wrong_arguments(arguments, message):
 
 
 def test_unknown_scanner_of_a_cohort(cohort):
-    with pytest.raises(ValueError, match="this cohort has oasis_trio, oasis_vision"):
+    with pytest.raises(ValueError, match="one of this cohort's: oasis_trio, oasis_vision"):
         cohort.scans("sonata")
 
 

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from dataclasses import replace
 
 import nibabel as nib
 import numpy as np
@@ -11,10 +10,10 @@ import pytest
 from harmony_lite import cli, weights
 from harmony_lite.cohort import Cohort
 from harmony_lite.images import nifti
-from harmony_lite.profiles import QUICK
+from harmony_lite.papers.mispel.settings import SIZES, MispelSettings
 
 SCANNERS = ("mispel_ge", "mispel_trio")
-SMALL = replace(QUICK, mispel_width=2, mispel_epochs=(2, 1), slices=4)
+SMALL = MispelSettings(width=2, epochs=(2, 1), slices=4)
 
 
 def run(*arguments):
@@ -37,8 +36,8 @@ def simulated(tmp_path_factory):
 def own(simulated, tmp_path, monkeypatch):
     """The folder, where weights and checkpoints are kept apart, and trainings that take seconds."""
     monkeypatch.setenv("HARMONY_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("harmony_lite.methods.mispel.active", lambda: SMALL)
-    monkeypatch.setattr("harmony_lite.methods.mispel.without_field", lambda images, mask: images)
+    monkeypatch.setitem(SIZES, "quick", SMALL)
+    monkeypatch.setattr("harmony_lite.papers.mispel.harmonizer.without_field", lambda images, mask: images)
     folder = tmp_path / "cohort"
     shutil.copytree(simulated, folder)
     return folder
@@ -85,7 +84,7 @@ def test_weights_of_a_file(own, tmp_path, capsys):
     capsys.readouterr()
     assert run(*call, "--scanner", "downstairs", scan_of(own), tmp_path / "b.nii") == 2
     said = capsys.readouterr().err
-    assert "found 'downstairs', wanted one that mispel was trained on: mispel_ge, upstairs" in said
+    assert "found 'downstairs', wanted one that mispel was fitted to: mispel_ge, upstairs" in said
     assert said.count("\n") == 1 and not (tmp_path / "b.nii").exists()
     assert run(*call, scan_of(own), tmp_path / "b.nii") == 2
     assert "scanner: found None" in capsys.readouterr().err
@@ -150,5 +149,5 @@ def test_what_cannot_be_trained_on_is_refused(own, tmp_path, capsys):
     assert "found no such folder" in refused(capsys, tmp_path, "--cohort", tmp_path / "nowhere")
     assert "--held-out: found 5 of 5 people" in refused(capsys, tmp_path, "--cohort", own, "--held-out", 5)
     assert "wanted NAME.safetensors" in refused(capsys, tmp_path, "--cohort", own, "--out", tmp_path / "a.pt")
-    assert "unknown scanner" in refused(capsys, tmp_path, "--cohort", own, "--target", "downstairs")
-    assert "unknown variant" in refused(capsys, tmp_path, "--cohort", own, "--variant", "mine")
+    assert "scanner: found 'downstairs'" in refused(capsys, tmp_path, "--cohort", own, "--target", "downstairs")
+    assert "variant of mispel: found 'mine'" in refused(capsys, tmp_path, "--cohort", own, "--variant", "mine")

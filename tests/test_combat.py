@@ -10,8 +10,8 @@ import torch
 
 from harmony_lite import methods, weights
 from harmony_lite.cohort import Cohort, Needs, Scans, SeveralScanners
-from harmony_lite.methods.combat import ComBat, Settings
-from harmony_lite.methods.combat_table import fit_combat
+from harmony_lite.methods.classical.combat import ComBat, ComBatSettings
+from harmony_lite.methods.classical.combat_table import fit_combat
 
 FEATURES = 200
 
@@ -133,7 +133,7 @@ def test_features_that_never_vary_are_left_as_they_are():
 def test_blocks_of_features_do_not_matter(monkeypatch):
     data, scanners, covariates = features_table(6)
     whole = fit_combat(data, scanners, covariates).apply(data, scanners, covariates)
-    monkeypatch.setattr("harmony_lite.methods.combat_table._BLOCK", 33)
+    monkeypatch.setattr("harmony_lite.methods.classical.combat_table._BLOCK", 33)
     np.testing.assert_allclose(fit_combat(data, scanners, covariates).apply(data, scanners, covariates), whole)
 
 
@@ -149,7 +149,7 @@ def test_refusals_of_the_table():
     def subset(rows):
         return {name: values[rows] for name, values in covariates.items()}
 
-    with pytest.raises(ValueError, match="found prisma, wanted one seen in the fit: sonata, trio, vision"):
+    with pytest.raises(ValueError, match="found 'prisma', wanted one that combat was fitted to: sonata, trio, vision"):
         model.apply(data[:2], ["trio", "prisma"], subset(slice(2)))
     with pytest.raises(ValueError, match="covariates: found none, wanted sex, age"):
         model.apply(data[:2], scanners[:2])
@@ -239,7 +239,7 @@ def test_held_out_people_come_closer_to_the_target(cohort, fitted):
 
 
 def test_the_target_stays_as_it_is(train):
-    method = ComBat(Settings(keep_target=True)).fit(train.view(Needs.SEVERAL_SCANNERS))
+    method = ComBat(ComBatSettings(keep_target=True)).fit(train.view(Needs.SEVERAL_SCANNERS))
     scans, mask = train.scans("trio"), train.mask
     harmonized = method.harmonize(scans, scanner="trio", mask=mask)
     for image, result, inside in zip(scans, harmonized, mask, strict=True):
@@ -260,7 +260,7 @@ def test_shape_type_background_and_the_input_are_kept(cohort, fitted):
 
 def test_an_unseen_scanner_is_refused_and_the_seen_ones_are_named(cohort, fitted):
     images, mask = cohort.scans("trio")[:1], cohort.mask[:1]
-    seen = "wanted one seen in the fit: oasis_sonata, oasis_trio, oasis_vision"
+    seen = "wanted one that combat was fitted to: oasis_sonata, oasis_trio, oasis_vision"
     with pytest.raises(ValueError, match=f"scanner: found mispel_ge, {seen}"):
         fitted.harmonize(images, scanner="mispel_ge", mask=mask)
     with pytest.raises(ValueError, match=f"scanner: found none, {seen}"):

@@ -8,7 +8,7 @@ import torch
 from harmony_lite.cohort import Cohort, Needs
 from harmony_lite.images.intensity_maps import MAPS
 from harmony_lite.methods import load_method
-from harmony_lite.methods.adversarial import (
+from harmony_lite.methods.trained.cyclegan import (
     RESIDUAL_BLOCKS,
     AdversarialSettings,
     CycleGAN,
@@ -18,8 +18,8 @@ from harmony_lite.methods.adversarial import (
     discriminator,
     two_player_loss,
 )
-from harmony_lite.methods.domain_networks import slices_of
-from harmony_lite.methods.supervised import SupervisedSettings, UNetHarmonizer
+from harmony_lite.methods.trained.domain_networks import slices_of
+from harmony_lite.methods.trained.unet import SupervisedSettings, UNetHarmonizer
 from harmony_lite.nets.unet import UNet
 
 CLASSES = {
@@ -152,7 +152,7 @@ def test_foreign_states_are_refused(fitted):
 
 def test_what_cannot_be_harmonized_is_refused(fitted, cohort):
     images, mask = cohort.scans("exp")[:1], cohort.mask[:1]
-    with pytest.raises(ValueError, match="scanner: found 'log', wanted one that .* trained on: exp, gamma0.7"):
+    with pytest.raises(ValueError, match="scanner: found 'log', wanted one that .* fitted to: exp, gamma0.7"):
         fitted.harmonize(images, scanner="log", mask=mask)
     with pytest.raises(ValueError, match="scanner: found None"):
         fitted.harmonize(images, mask=mask)
@@ -177,7 +177,7 @@ def test_an_interrupted_training_goes_on_to_the_same_numbers(cohort, tmp_path, m
                 raise KeyboardInterrupt
         return randint(*arguments, **options)
 
-    monkeypatch.setattr("harmony_lite.methods.supervised.torch.randint", stops)
+    monkeypatch.setattr("harmony_lite.methods.trained.unet.torch.randint", stops)
     with pytest.raises(KeyboardInterrupt):
         CLASSES["unet"]().fit(view, progress=False, checkpoint=file)
     monkeypatch.undo()

@@ -1,12 +1,15 @@
 """`make ledger`: what is done is not done again, what other code did is not taken over, nothing is half written."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import compute_ledger
 import pytest
 
-from harmony_lite.evaluate import experiments, ledger
+from harmony_lite.evaluate.fits import Fit
+from harmony_lite.ledger.results import results_path, write
+from harmony_lite.papers import experiments
 from harmony_lite.profiles import QUICK
 
 MADE = {"commit": "c", "hardware": "h", "date": "2026-01-01"}
@@ -17,7 +20,6 @@ TWO = replace(QUICK, train_subjects=3, test_subjects=2)
 def folder(tmp_path, monkeypatch):
     monkeypatch.setattr(compute_ledger, "active", lambda: TWO)
     monkeypatch.setattr(compute_ledger, "work_folder", lambda paper="fitted": tmp_path / "work" / paper)
-    monkeypatch.setattr(ledger, "RESULTS", tmp_path / "results")
     return tmp_path
 
 
@@ -48,7 +50,7 @@ def test_what_is_done_is_left_out(folder):
 
 
 def test_two_papers_share_a_fit(folder, monkeypatch):
-    fits = [experiments.Fit("atlas", kinds, ("oasis_trio",)) for kinds in ("tissues", "labels")]
+    fits = [Fit("atlas", kinds, ("oasis_trio",)) for kinds in ("tissues", "labels")]
     monkeypatch.setattr(experiments, "fits", lambda paper: fits if paper == "blindharmony" else fits[:1])
     rounds = dict(compute_ledger.steps(["blindharmonydiff", "blindharmony"]))
     taken = [experiments.fits(paper)[i].label for _, paper, i in rounds["fits"]]
@@ -58,7 +60,8 @@ def test_two_papers_share_a_fit(folder, monkeypatch):
 def test_results_hold_every_person_the_mean_and_the_weights(folder):
     keep("blindharmony", 0, 26.123456789)
     keep("blindharmony", 1, 27.0)
-    path = compute_ledger.write("blindharmony", compute_ledger.assembled("blindharmony"))
+    path = results_path("blindharmony", folder=folder / "papers")
+    write(path, compute_ledger.assembled("blindharmony"))
     found = json.loads(path.read_text())
     (row,) = found["rows"]
     assert row["values"] == [26.1235, 27.0] and row["mean"] == pytest.approx(26.5617, abs=1e-3)
@@ -74,24 +77,67 @@ def test_people_with_other_cells_are_refused(folder):
         compute_ledger.assembled("blindharmony")
 
 
-def test_changed_code_starts_anew(tmp_path, monkeypatch):
-    package = tmp_path / "package"
-    for name in ("methods/one.py", "tasks/two.py", "cohort.py", "cohort_sources.py", "weights.py", "papers/a.toml",
-                 "papers/b.toml"):  # fmt: skip
-        (package / name).parent.mkdir(parents=True, exist_ok=True)
-        (package / name).write_text("x = 1\n")
-    (package / "evaluate" / "experiments").mkdir(parents=True)
-    evaluate = ("arguments", "contrast", "metrics", "published", "report")
-    for name in (*evaluate, "experiments/fits", "experiments/measuring", "experiments/a", "experiments/b"):
-        (package / "evaluate" / f"{name}.py").write_text("y = 1\n")
+def copy_of_the_package(folder):
+    package = folder / "harmony_lite"
+    shutil.copytree(compute_ledger.PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__"))
+    return package
+
+
+PAPERS_AND_FITS = (None, "blindharmony", "hail")
+# a file of each kind, and whose values depend on it
+CHANGES = {
+    "nets/spline.py": PAPERS_AND_FITS,
+    "training.py": PAPERS_AND_FITS,
+    "storage.py": PAPERS_AND_FITS,
+    "profiles.py": PAPERS_AND_FITS,
+    "simulate/physics.py": PAPERS_AND_FITS,
+    "cohort/people.py": PAPERS_AND_FITS,
+    "methods/classical/matching.py": PAPERS_AND_FITS,
+    "tasks/atlas.py": PAPERS_AND_FITS,
+    "evaluate/metrics.py": PAPERS_AND_FITS,
+    "papers/blindharmony/optimization.py": PAPERS_AND_FITS,
+    "shipped/nyul.volume.quick.safetensors": PAPERS_AND_FITS,
+    "papers/blindharmony/experiment.py": ("blindharmony",),
+    "papers/blindharmony/published.toml": ("blindharmony",),
+    "papers/hail/experiment.py": ("hail",),
+    "papers/blindharmony/results.quick.json": (),
+    "papers/blindharmony/exercises_10.py": (),
+    "exercises/__init__.py": (),
+    "show/figures.py": (),
+    "ledger/rows.py": (),
+    "cli.py": (),
+}
+
+
+def test_a_change_of_any_code_that_a_value_depends_on_starts_anew(tmp_path, monkeypatch):
+    package = copy_of_the_package(tmp_path)
     monkeypatch.setattr(compute_ledger, "PACKAGE", package)
-    before = {paper: compute_ledger.code_hash(paper) for paper in (None, "a", "b")}
-    assert before == {paper: compute_ledger.code_hash(paper) for paper in (None, "a", "b")}
-    (package / "evaluate" / "experiments" / "a.py").write_text("y = 2\n")  # one paper's experiment
-    after = {paper: compute_ledger.code_hash(paper) for paper in (None, "a", "b")}
-    assert after["a"] != before["a"] and after[None] == before[None] and after["b"] == before["b"]
-    (package / "methods" / "one.py").write_text("x = 2\n")  # what all of them use
-    assert all(compute_ledger.code_hash(paper) not in before.values() for paper in (None, "a", "b"))
+
+    def hashes():
+        return {paper: compute_ledger.code_hash(paper) for paper in PAPERS_AND_FITS}
+
+    before = hashes()
+    assert hashes() == before and len(set(before.values())) == len(before)
+    for name, depending in CHANGES.items():
+        path = package / name
+        kept = path.read_bytes()
+        path.write_bytes(kept + b"\n# changed\n")
+        after = hashes()
+        assert {paper for paper in PAPERS_AND_FITS if after[paper] != before[paper]} == set(depending), name
+        path.write_bytes(kept)
+    assert hashes() == before
+
+
+def test_every_file_of_code_is_counted_or_named_as_one_that_no_value_depends_on():
+    uncounted = [
+        path.relative_to(compute_ledger.PACKAGE)
+        for path in compute_ledger.PACKAGE.rglob("*.py")
+        if not compute_ledger._counts(path.relative_to(compute_ledger.PACKAGE), None)
+    ]
+    assert {path.parts[0] for path in uncounted} <= {*compute_ledger.NO_VALUES, "papers"}
+    assert {path.stem.rstrip("0123456789") for path in uncounted if path.parts[0] == "papers"} == {
+        "experiment", "exercises_",
+    }  # fmt: skip
 
 
 def test_an_unknown_paper_is_refused(capsys):

@@ -11,7 +11,8 @@ from harmony_lite import weights
 from harmony_lite.cohort import Needs, OneReference, Scans, TargetOnly
 from harmony_lite.images.intensity_maps import MAPS
 from harmony_lite.images.normalize import full_range_minmax
-from harmony_lite.methods.intensity_standards import Nyul, WhiteStripe, WhiteStripeSettings
+from harmony_lite.methods.classical.nyul import Nyul
+from harmony_lite.methods.classical.white_stripe import WhiteStripe, WhiteStripeSettings
 
 
 def people(count=2, seed=0, size=(28, 30, 26)):
@@ -37,7 +38,7 @@ def method(request):
 
 def test_they_see_the_target_only_and_need_no_profile(method):
     assert method.needs is Needs.TARGET_ONLY and method.variants == ("volume",)
-    assert method.reference_is_enough and not method.profile_matters
+    assert method.reference_is_enough and not method.shipping.by_profile
     assert isinstance(type(method).from_variant("volume"), type(method))
 
 

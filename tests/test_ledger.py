@@ -5,11 +5,13 @@ import re
 
 import pytest
 
-from harmony_lite import cli
-from harmony_lite.evaluate import ledger, ledger_pages
-from harmony_lite.evaluate.published import PAPERS, load
+from harmony_lite import cli, ledger
+from harmony_lite.ledger import pages as ledger_pages
+from harmony_lite.papers.published import load
+from harmony_lite.papers.published import names as papers
 
 KEYS = {"paper", "id", "place", "claim", "rule", "published", "ours", "profile", "verdict", "reason"}
+MADE = {"commit": "c", "hardware": "h", "date": "2026-01-01"}
 FRONT = "\n".join(("# The ledger", *ledger_pages.MARKERS))
 
 
@@ -21,19 +23,24 @@ def entry(row="HM", condition="Exp", **more):
     }  # fmt: skip
 
 
+def file_of(folder):
+    (folder / "blindharmony").mkdir(exist_ok=True)
+    return folder / "blindharmony" / "results.quick.json"
+
+
 def stored(folder, *cells, **finding):
     """Results with some cells and, where a finding is given, a verdict on BlindHarmony's first claim."""
     claim = load("blindharmony").claims[0].id
     numbers = {"mean": 1.5, "low": 1.0, "high": 2.0, "people": 16, "comparisons": 2, "held": 2, "weakest": "x"}
-    content = {"rows": list(cells), "claims": {claim: numbers | finding} if finding else {}}
-    (folder / "blindharmony.quick.json").write_text(json.dumps(content))
+    content = {"made": MADE, "rows": list(cells), "claims": {claim: numbers | finding} if finding else {}}
+    file_of(folder).write_text(json.dumps(content))
     return claim
 
 
 def test_every_claim_and_cell_has_a_row_and_none_a_number_without_a_result(tmp_path):
     found = ledger.rows("quick", tmp_path)
-    assert sum(bool(row.claim) for row in found) == sum(len(load(paper).claims) for paper in PAPERS)
-    cells = [cell for paper in PAPERS for table in ledger.printed_tables(load(paper)) for cell in table.cells]
+    assert sum(bool(row.claim) for row in found) == sum(len(load(paper).claims) for paper in papers())
+    cells = [cell for paper in papers() for table in ledger.printed_tables(load(paper)) for cell in table.cells]
     assert [row.id for row in found if not row.claim] == [cell.name for cell in cells] and len(cells) > 600
     assert all(row.verdict is None and row.ours is None and row.reason == "not computed yet" for row in found)
 
@@ -61,12 +68,38 @@ def test_results_that_do_not_fit_are_refused(tmp_path):
     stored(tmp_path, verdict="reproduced")
     with pytest.raises(ValueError, match="found the verdict 'reproduced', wanted one of"):
         ledger.rows("quick", tmp_path)
-    (tmp_path / "blindharmony.quick.json").write_text('{"claims": {"made-up": {"verdict": "undecided"}}}')
-    with pytest.raises(ValueError, match="found the claim 'made-up'"):
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "found text that is not JSON"),
+        ("[1, 2]", "found results without made, rows, claims"),
+        ('{"made": {}, "claims": {}}', "found results without rows, wanted made, rows, claims"),
+        ('{"made": {}, "rows": {}, "claims": {}}', "found rows or claims of the wrong kind"),
+        ('{"made": {}, "rows": [], "claims": {"made-up": {"verdict": "undecided"}}}', "found the claim 'made-up'"),
+        (
+            json.dumps({"made": {}, "rows": [{"place": "Table 1"}], "claims": {}}),
+            "row 1: found measure, row",
+        ),
+        (json.dumps({"made": {}, "rows": [entry(), entry(mean="high")], "claims": {}}), "row 2: found mean missing or"),
+        (json.dumps({"made": {}, "rows": [entry(values=["x"])], "claims": {}}), "row 1: found values missing or"),
+        (json.dumps({"made": {}, "rows": [3], "claims": {}}), "row 1: found int, wanted a dictionary"),
+    ],
+)
+def test_a_malformed_file_names_itself_and_what_is_wrong(tmp_path, text, message):
+    file_of(tmp_path).write_text(text)
+    with pytest.raises(ValueError, match=re.escape(message)) as raised:
+        ledger.results("blindharmony", "quick", tmp_path)
+    assert "blindharmony/results.quick.json" in str(raised.value)
+    with pytest.raises(ValueError, match=re.escape(message)):
         ledger.rows("quick", tmp_path)
-    (tmp_path / "blindharmony.quick.json").write_text("{")
-    with pytest.raises(ValueError, match="not JSON"):
-        ledger.rows("quick", tmp_path)
+
+
+def test_the_folder_is_taken_when_called(tmp_path, monkeypatch):
+    stored(tmp_path, entry())
+    monkeypatch.setattr("harmony_lite.ledger.results.FOLDER", tmp_path)
+    assert len(ledger.results("blindharmony", "quick")["rows"]) == 1
 
 
 def test_the_command_line_prints_what_the_rows_say(capsys):
@@ -76,7 +109,7 @@ def test_the_command_line_prints_what_the_rows_say(capsys):
     assert all(set(row) == KEYS for row in printed)
     assert cli.main(["ledger"]) == 0
     shown = capsys.readouterr().out
-    assert all(f"{paper}: " in shown for paper in PAPERS)
+    assert all(f"{paper}: " in shown for paper in papers())
 
 
 def test_the_pages_show_what_the_command_line_prints(capsys):
@@ -111,7 +144,7 @@ def test_the_command_line_prints_one_paper_and_refuses_another(capsys):
 
 def test_pages_of_an_empty_ledger_say_so(tmp_path):
     pages = ledger_pages.pages(FRONT, "quick", tmp_path)
-    assert set(pages) == {"ledger.md", *(f"ledger_{paper}.md" for paper in PAPERS)}
+    assert set(pages) == {"ledger.md", *(f"ledger_{paper}.md" for paper in papers())}
     assert all("not computed yet" in page for page in pages.values())
     assert not any(marker in pages["ledger.md"] for marker in ledger_pages.MARKERS)
     assert "29.6" in pages["ledger_blindharmony.md"]  # printed numbers stand there all the same

@@ -10,11 +10,17 @@ from scipy.fft import dctn
 from harmony_lite import weights
 from harmony_lite.cohort import Cohort, Needs, OneReference, Scans, TargetOnly
 from harmony_lite.evaluate import metrics
-from harmony_lite.methods import ncc_ascent
-from harmony_lite.methods.bias_correction import N4, N4Settings
-from harmony_lite.methods.classical import AffineMatch, Percentile
-from harmony_lite.methods.ncc_ascent import NccAscent, NccAscentSettings, ascend, correlation, correlation_gradient
-from harmony_lite.methods.ssimh import Ssimh, SsimhSettings, low_frequencies, swap_low_frequencies
+from harmony_lite.methods.classical.matching import AffineMatch, Percentile
+from harmony_lite.methods.classical.n4 import N4, N4Settings
+from harmony_lite.methods.classical.ssimh import Ssimh, SsimhSettings, low_frequencies, swap_low_frequencies
+from harmony_lite.papers.blindharmony import ncc_ascent
+from harmony_lite.papers.blindharmony.ncc_ascent import (
+    NccAscent,
+    NccAscentSettings,
+    ascend,
+    correlation,
+    correlation_gradient,
+)
 
 SIZE = (28, 30, 26)
 QUICK_N4 = N4Settings(working_size=15, iterations=(10, 10))
@@ -59,7 +65,7 @@ def test_variants_are_settings():
 
 def test_they_see_the_target_only(method):
     assert method.needs is Needs.TARGET_ONLY and method.reference_is_enough
-    assert method.profile_matters == (method.name != "n4"), "what lies on a grid depends on it"
+    assert method.shipping.by_profile == (method.name != "n4"), "what lies on a grid depends on it"
 
 
 def test_shape_type_background_and_the_input_are_kept(method):

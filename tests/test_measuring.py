@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from harmony_lite.evaluate.contrast import lesion_contrast
-from harmony_lite.evaluate.experiments.measuring import Compared, at_heights, measured_in_slices
+from harmony_lite.evaluate.measuring import Compared, at_heights, measured_in_slices
 
 
 def ball(size=24, radius=10):

@@ -13,22 +13,12 @@ from scipy.optimize import linprog
 
 from harmony_lite.cohort import Cohort, Needs, Scans, SeveralScanners
 from harmony_lite.methods import load_method
-from harmony_lite.methods.decoder_optimum import solved_weights
-from harmony_lite.methods.mispel import Mispel
-from harmony_lite.methods.mispel_steps import (
-    VARIANTS,
-    Encoder,
-    MispelSettings,
-    PairedSlices,
-    Units,
-    coupling_loss,
-    embeddings_of,
-    fit_decoders,
-    harmonization_loss,
-    learn_embeddings,
-    reconstruction_loss,
-    step_two_loss,
-)
+from harmony_lite.papers.mispel.decoder_optimum import solved_weights
+from harmony_lite.papers.mispel.harmonizer import Mispel
+from harmony_lite.papers.mispel.losses import coupling_loss, harmonization_loss, reconstruction_loss, step_two_loss
+from harmony_lite.papers.mispel.networks import Encoder, Units, embeddings_of
+from harmony_lite.papers.mispel.settings import VARIANTS, MispelSettings
+from harmony_lite.papers.mispel.steps import PairedSlices, fit_decoders, learn_embeddings
 
 TINY = MispelSettings(width=2, embeddings=3, epochs=(2, 2), slices=4, bias_correction=False)
 SCANNERS = ("mispel_ge", "mispel_philips", "mispel_prisma", "mispel_trio")
@@ -339,7 +329,9 @@ def test_slices_of_all_scanners_lie_at_the_same_heights(fitted, cohort):
 
 def test_n4_is_run_where_it_has_not_been(cohort, monkeypatch):
     ran = []
-    monkeypatch.setattr("harmony_lite.methods.mispel.without_field", lambda images, mask: ran.append(1) or images)
+    monkeypatch.setattr(
+        "harmony_lite.papers.mispel.harmonizer.without_field", lambda images, mask: ran.append(1) or images
+    )
     images, mask = cohort.scans("mispel_ge")[:1], cohort.mask[:1]
     method = Mispel(replace(TINY, bias_correction=True))
     method.divided(images, mask)
@@ -378,7 +370,7 @@ def test_foreign_states_are_refused(fitted):
 
 def test_what_cannot_be_harmonized_is_refused(fitted, cohort):
     images, mask = cohort.scans("mispel_ge")[:1], cohort.mask[:1]
-    with pytest.raises(ValueError, match="scanner: found 'vida', wanted one that mispel was trained on: mispel_ge, "):
+    with pytest.raises(ValueError, match="scanner: found 'vida', wanted one that mispel was fitted to: mispel_ge, "):
         fitted.harmonize(images, scanner="vida", mask=mask)
     with pytest.raises(ValueError, match="scanner: found None"):
         fitted.harmonize(images, mask=mask)
@@ -424,7 +416,7 @@ def test_an_interrupted_training_goes_on_to_the_same_numbers(cohort, tmp_path, m
                 raise KeyboardInterrupt
         return randint(*arguments, **options)
 
-    monkeypatch.setattr("harmony_lite.methods.mispel.torch.randint", stops)
+    monkeypatch.setattr("harmony_lite.papers.mispel.harmonizer.torch.randint", stops)
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
             Mispel(TINY).fit(view, progress=False, checkpoint=file)

@@ -9,10 +9,11 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from harmony_lite.cohort import Cohort, Needs
-from harmony_lite.methods import Harmonizer, own_grid
-from harmony_lite.methods.alignment import align, overlap
-from harmony_lite.methods.alignment import sampled as resampled
-from harmony_lite.methods.own_grid import harmonize_on_own_grid, is_model_grid, local_line, model_grid
+from harmony_lite.methods import Harmonizer
+from harmony_lite.methods.own_grid import smooth_change as own_grid
+from harmony_lite.methods.own_grid.alignment import align, overlap
+from harmony_lite.methods.own_grid.alignment import sampled as resampled
+from harmony_lite.methods.own_grid.smooth_change import harmonize_on_own_grid, is_model_grid, local_line, model_grid
 
 VOXELS = (1.3, 0.9, 1.1)  # mm, finer than the model's and of three sizes
 
@@ -34,7 +35,9 @@ class Made(Harmonizer):
 
     fit = state = load_state = None  # nothing is learned here
 
-    def harmonize(self, images, *, reference=None, scanner=None, mask=None):
+    is_fitted = True
+
+    def _harmonize(self, images, mask, scanner):
         assert is_model_grid(images, model_grid()[1]) and mask.shape == images.shape
         return (self.change(images) * mask).float()
 

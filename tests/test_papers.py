@@ -10,7 +10,7 @@ from statistics import fmean
 
 import pytest
 
-from harmony_lite.evaluate import published
+from harmony_lite.papers import published
 from harmony_lite.simulate.presets import PRESETS
 
 TEXTS = Path(__file__).parents[2] / "shared" / "papers"
@@ -43,14 +43,14 @@ NOT_BORNE_OUT = {
 }
 
 
-@pytest.fixture(params=published.PAPERS)
+@pytest.fixture(params=published.names())
 def paper(request):
     return published.load(request.param)
 
 
 def text_of(paper):
     """Lines of the paper's text, or a skip."""
-    position = published.PAPERS.index(paper.name)
+    position = paper.number - 1
     found = sorted(TEXTS.glob(f"{position:03d}_*.txt")) if TEXTS.is_dir() else []
     if not found:
         pytest.skip(
@@ -116,7 +116,7 @@ def test_the_places_of_items_are_there(paper):
 
 
 def test_the_index_has_92_items():
-    assert sum(len(published.load(name).items) for name in published.PAPERS) == 92
+    assert sum(len(published.load(name).items) for name in published.names()) == 92
 
 
 def test_numbers_of_each_kind_run_on(paper):
@@ -381,7 +381,7 @@ def test_an_unknown_name_is_refused():
     ],
 )
 def test_a_file_that_contradicts_itself_is_refused(tmp_path, found, instead, message):
-    text = (published.FOLDER / "mispel.toml").read_text(encoding="utf-8")
+    text = (published.FOLDER / "mispel" / "published.toml").read_text(encoding="utf-8")
     assert found in text
     broken = tmp_path / "broken.toml"
     broken.write_text(text.replace(found, instead, 1), encoding="utf-8")
@@ -397,8 +397,8 @@ def test_a_missing_file_is_named(tmp_path):
 
 def test_numbers_stand_as_numbers():
     """No quoted number: what a table holds can be computed with."""
-    for name in published.PAPERS:
-        document = tomllib.loads((published.FOLDER / f"{name}.toml").read_text(encoding="utf-8"))
+    for name in published.names():
+        document = tomllib.loads((published.FOLDER / name / "published.toml").read_text(encoding="utf-8"))
         for table in document["table"]:
             for measure in table.get("measure", []):
                 for part in ("values", "deviations"):

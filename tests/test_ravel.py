@@ -6,7 +6,7 @@ import torch
 
 from harmony_lite import methods, weights
 from harmony_lite.cohort import Cohort, Needs, Scans, SeveralScanners
-from harmony_lite.methods.ravel import Ravel, Settings, darkest_class, fit_ravel
+from harmony_lite.methods.classical.ravel import Ravel, RavelSettings, darkest_class, fit_ravel
 
 VOXELS = 2000
 CONTROL = np.arange(VOXELS) < 150
@@ -121,7 +121,7 @@ def test_control_voxels_are_csf(train):
     """By the truth, not by the histogram that chose them: CSF is the largest fraction in nearly all people."""
     control = Ravel().fit(train.view(Needs.SEVERAL_SCANNERS)).state()["control"].bool()
     assert int(control.sum()) >= 20
-    half = Ravel(Settings(share=0.5)).fit(train.view(Needs.SEVERAL_SCANNERS)).state()["control"].bool()
+    half = Ravel(RavelSettings(share=0.5)).fit(train.view(Needs.SEVERAL_SCANNERS)).state()["control"].bool()
     assert int(half.sum()) > int(control.sum()) and bool((half >= control).all())
     largest = train.tissues.argmax(1)[:, control]
     assert float((largest == 0).float().mean()) > 0.8
@@ -192,7 +192,7 @@ def test_refusals(train, fitted):
         fitted.harmonize(images / 0)
     with pytest.raises(FileNotFoundError, match="found no weights, none are shipped; wanted a fit"):
         methods.load_method("ravel")
-    nobody = Settings(csf=lambda images, mask: torch.zeros_like(mask))
+    nobody = RavelSettings(csf=lambda images, mask: torch.zeros_like(mask))
     with pytest.raises(ValueError, match="control voxels: found 0 that are CSF in 12 of 12 training scans, wanted at"):
         Ravel(nobody).fit(train.view(Needs.SEVERAL_SCANNERS))
 

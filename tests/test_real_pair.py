@@ -8,11 +8,11 @@ import prepare_open_ms
 import pytest
 
 from harmony_lite.cohort import Cohort, Needs
-from harmony_lite.evaluate.experiments import real_pair
 from harmony_lite.evaluate.report import report, summary
+from harmony_lite.ledger import real_pair
 from harmony_lite.methods import load_method
-from harmony_lite.methods.mispel import Mispel
-from harmony_lite.methods.tone_curve import ToneCurve
+from harmony_lite.papers.mispel.harmonizer import Mispel
+from harmony_lite.papers.mispel.tone_curve import ToneCurve
 
 ROOT = Path(__file__).parents[1]
 REAL = Path(os.environ.get("HARMONY_REAL_DATA") or ROOT.parent / "shared" / "data") / "open_ms_patient01"
@@ -36,7 +36,7 @@ def test_the_pair_is_one_cohort(pair):
 def test_the_report_shows_what_a_method_changes(pair, name, capsys):
     """One reference, the patient's other study: the best that a curve of this kind could do."""
     method = load_method(name, fitted=False).fit(pair.view(Needs.ONE_REFERENCE))
-    table = summary(report(method, pair, measures=["psnr", "ncc", "wasserstein"]))
+    table = summary(report(method, pair, measures=["psnr", "ncc", "wasserstein"], beside=True))
     print(f"\n{name}\n{table.round(4)}")
     shown = capsys.readouterr().out
     assert all(word in shown for word in ("source", "percentile", "harmonized", "psnr", "ncc", "wasserstein"))

@@ -1,6 +1,5 @@
 """What stands in `papers/results`: from the weights that are shipped, from people enough, and summed up rightly."""
 
-import json
 from collections import defaultdict
 from dataclasses import asdict
 
@@ -8,20 +7,22 @@ import pytest
 import torch
 from scipy.stats import wasserstein_distance
 
-from harmony_lite import weights
-from harmony_lite.evaluate import experiments, ledger
-from harmony_lite.evaluate.experiments import blindharmony, mispel
-from harmony_lite.evaluate.published import PAPERS, load
+from harmony_lite import ledger, weights
 from harmony_lite.evaluate.statistics import bootstrap_interval
-from harmony_lite.evaluate.verdicts import judge
+from harmony_lite.ledger.verdicts import judge
 from harmony_lite.methods import load_method, method_class
+from harmony_lite.papers import experiments
+from harmony_lite.papers.blindharmony import experiment as blindharmony
+from harmony_lite.papers.mispel import experiment as mispel
+from harmony_lite.papers.published import load
+from harmony_lite.papers.published import names as papers
 from harmony_lite.profiles import QUICK
 
 CLASSICAL = {"histogram-matching", "ssimh", "combat", "white-stripe", "ravel"}
 UNTOUCHED = {"Source", "Source domain", "No harmonization", "RAW"}
 
 
-@pytest.fixture(params=PAPERS)
+@pytest.fixture(params=papers())
 def results(request):
     return ledger.results(request.param, "quick")
 
@@ -173,7 +174,7 @@ def test_histogram_matching_of_slices_is_the_same_whatever_the_map():
 
 
 def test_the_real_pair_is_numbers_of_one_patient():
-    found = json.loads((ledger.RESULTS / f"{ledger.REAL_PAIR}.quick.json").read_text())
+    found = ledger.real_pair_results("quick")
     values = {(row["row"], row["measure"]): row["value"] for row in found["rows"]}
     assert found["made"]["people"] == ["open_ms_patient01"] and {row["tier"] for row in found["rows"]} == {"iii"}
     assert values["source", "ncc"] == pytest.approx(0.9185, abs=1e-4)

@@ -83,7 +83,7 @@ def test_gaussian_keeps_the_sum_and_has_its_width():
 
 
 def test_unknown_scanner_names_the_known_ones(person):
-    with pytest.raises(ValueError, match="unknown scanner 'skyra'; known scanners: oasis_trio"):
+    with pytest.raises(ValueError, match="scanner: found 'skyra', wanted one of the presets: oasis_trio"):
         scan(person, "skyra", generator())
 
 

@@ -5,8 +5,7 @@ import torch
 
 from harmony_lite.cohort import Cohort
 from harmony_lite.evaluate import metrics
-from harmony_lite.evaluate.experiments.fits import largest_tissue
-from harmony_lite.evaluate.experiments.measuring import white_matter_overlap
+from harmony_lite.evaluate.measuring import white_matter_overlap
 from harmony_lite.tasks.segmentation import SegmentationSettings, WhiteMatterUNet
 
 SMALL = SegmentationSettings(width=3, training_steps=60, batch=4)
@@ -19,13 +18,13 @@ def people():
 
 @pytest.fixture(scope="module")
 def fitted(people):
-    white = largest_tissue(people) == 3
+    white = people.largest_tissue == 3
     return WhiteMatterUNet(SMALL).fit(people.scans("trio"), people.mask, white, progress=False)
 
 
 def test_it_learns_white_matter(fitted, people):
     found = fitted.segment(people.scans("trio"), people.mask)
-    white = (largest_tissue(people) == 3).to(torch.uint8)
+    white = (people.largest_tissue == 3).to(torch.uint8)
     by_nobody = metrics.iou(people.mask.to(torch.uint8), white, labels=[1]).mean()  # all brain called white
     assert float(metrics.iou(found.to(torch.uint8), white, labels=[1]).mean()) > 1.3 * float(by_nobody)
     assert found.dtype == torch.bool and not bool(found[~people.mask].any())

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from harmony_lite.evaluate.printed import Cell, Claim, Measure
-from harmony_lite.evaluate.verdicts import judge
+from harmony_lite.ledger.verdicts import judge
+from harmony_lite.papers.printed import Cell, Claim, Measure
 
 PSNR, IOU = Measure("psnr", "dB", "higher"), Measure("iou", "1", "higher")
 

@@ -11,7 +11,7 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
-__all__ = ["LESION_RING", "fine_noise", "lesion_contrast", "tissue_ratios"]
+__all__ = ["LESION_RING", "blurred", "fine_noise", "lesion_contrast", "tissue_ratios"]
 
 PURE = 0.9  # of a voxel: enough of one tissue to speak for it
 DEEP = 0.95  # of a voxel and of its six neighbours: white matter without an edge
@@ -83,3 +83,17 @@ def lesion_contrast(image: Tensor, mask: Tensor, lesions: Tensor, affine: np.nda
     brain = image[mask]
     around = mask & ~lesions & (distance <= LESION_RING) & (image > brain.median())
     return float((image[around].mean() - image[inside].mean()) / brain.std())
+
+
+def blurred(image: Tensor, mask: Tensor, sigma: float | tuple[float, float, float]) -> Tensor:
+    """A volume (1, 1, D, H, W) under a Gaussian that looks inside the mask only; 0 outside.
+
+    Args:
+        image: any units.
+        mask: bool, same shape.
+        sigma: of the Gaussian in voxels, one number or one for each axis.
+    """
+    inside = mask[0, 0].double().numpy()
+    smooth = ndimage.gaussian_filter(image[0, 0].double().numpy() * inside, sigma)
+    weight = ndimage.gaussian_filter(inside, sigma)
+    return torch.from_numpy(np.where(inside > 0, smooth / weight.clip(1e-6), 0)).float()[None, None]

@@ -15,8 +15,9 @@ from tqdm import tqdm
 
 from harmony_lite.cohort import Cohort
 from harmony_lite.evaluate import metrics
-from harmony_lite.images.normalize import axial_slices, percentiles
-from harmony_lite.methods.base import Harmonizer
+from harmony_lite.images.normalize import percentiles
+from harmony_lite.images.slices import axial_slices
+from harmony_lite.methods import Harmonizer
 
 __all__ = ["MEASURES", "ROWS", "measured", "percentile_matched", "report", "summary"]
 
@@ -30,6 +31,7 @@ def report(
     *,
     reference: Tensor | None = None,
     measures: Sequence[str] = MEASURES,
+    beside: bool = False,
     rescan: bool = True,
 ) -> pd.DataFrame:
     """Measure a method on a cohort whose first scanner is the target.
@@ -42,12 +44,14 @@ def report(
         cohort: at least two scanners, every person on each of them.
         reference: handed to the method with every scan: the one target image of one-shot methods.
         measures: of `MEASURES`.
-        rescan: measure the target scanner's second scans too, where the cohort has them.
+        beside: measure the reference rows too, which say what a number is worth.
+        rescan: with them the target scanner's second scans, where the cohort has them.
 
     Returns:
-        Tidy table with the columns `person`, `scanner`, `row`, `measure`, `value`. Rows: "source" as it comes,
-        "percentile" after matching the target scan's own two percentiles (an upper figure: a method does not have
-        that scan), "harmonized" by the method, "rescan" the target scanner again, percentiles matched.
+        Tidy table with the columns `person`, `scanner`, `measure`, `value`. With reference rows there is one more,
+        `row`: "source" as it comes, "percentile" after matching the target scan's own two percentiles (an upper figure:
+        a method does not have that scan), "harmonized" by the method, "rescan" the target scanner again, percentiles
+        matched.
 
     Raises:
         ValueError: one scanner only, a person without one of the scans, an unknown measure.
@@ -57,38 +61,48 @@ def report(
         raise ValueError(f"measures: found {', '.join(unknown)}, wanted some of {', '.join(MEASURES)}")
     if len(cohort.scanners) < 2:
         raise ValueError(f"cohort: found one scanner ({cohort.scanners[0]}), wanted a target and at least one source")
+    beside = beside or method is None
     rows: list[dict] = []
-    for position, person in enumerate(tqdm(cohort.subjects, desc="report", unit="person", disable=None, leave=False)):
-        one = cohort.subset([position])
-        target, mask = one.scans(cohort.scanners[0]), one.mask
-        for scanner, row, image in _images_of(method, one, target, mask, reference, rescan):
+    for position, name in enumerate(tqdm(cohort.subjects, desc="report", unit="person", disable=None, leave=False)):
+        person = cohort.subset([position])
+        target, mask = person.scans(cohort.scanners[0]), person.mask
+        for scanner, row, image in _images_of(method, person, target, mask, reference, beside, rescan):
             values = measured(image, target, mask, measures)
             rows += [
-                {"person": person, "scanner": scanner, "row": row, "measure": name, "value": value}
-                for name, value in values.items()
+                {"person": name, "scanner": scanner, "row": row, "measure": measure, "value": value}
+                for measure, value in values.items()
             ]
-    return pd.DataFrame(rows)
+    table = pd.DataFrame(rows)
+    return table if beside else table.drop(columns="row")
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:
-    """Mean over people of a report: one line per scanner and row, one column per measure."""
-    means = table.pivot_table(index=["scanner", "row"], columns="measure", values="value", sort=False)
+    """Mean over people of a report: one line per scanner (and row, where there are several), one column per measure."""
+    index = [name for name in ("scanner", "row") if name in table]
+    means = table.pivot_table(index=index, columns="measure", values="value", sort=False)
     return means[[m for m in MEASURES if m in means]]
 
 
 def _images_of(
-    method: Harmonizer | None, one: Cohort, target: Tensor, mask: Tensor, reference: Tensor | None, rescan: bool
+    method: Harmonizer | None,
+    person: Cohort,
+    target: Tensor,
+    mask: Tensor,
+    reference: Tensor | None,
+    beside: bool,
+    rescan: bool,
 ) -> Iterator[tuple[str, str, Tensor]]:
     """Every image of one person that is held against the target scan: (scanner, row, image)."""
-    target_name, *sources = one.scanners
+    target_name, *sources = person.scanners
     for scanner in sources:
-        source, own_mask = one.scans(scanner), one.masks(scanner)
-        yield scanner, "source", source
-        yield scanner, "percentile", percentile_matched(source, own_mask, target, mask)
+        source, brain = person.scans(scanner), person.masks(scanner)
+        if beside:
+            yield scanner, "source", source
+            yield scanner, "percentile", percentile_matched(source, brain, target, mask)
         if method is not None:
-            yield scanner, "harmonized", method.harmonize(source, reference=reference, scanner=scanner, mask=own_mask)
-    if rescan and one.has(target_name, repeat=1):
-        yield target_name, "rescan", percentile_matched(one.scans(target_name, repeat=1), mask, target, mask)
+            yield scanner, "harmonized", method.harmonize(source, reference=reference, scanner=scanner, mask=brain)
+    if beside and rescan and person.has(target_name, repeat=1):
+        yield target_name, "rescan", percentile_matched(person.scans(target_name, repeat=1), mask, target, mask)
 
 
 def percentile_matched(image: Tensor, mask: Tensor, target: Tensor, target_mask: Tensor) -> Tensor:

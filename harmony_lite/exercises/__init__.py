@@ -1,6 +1,7 @@
 """Exercises: an answer is checked against named properties, each of which says why it does not hold; three hints.
 
-Each notebook that has exercises has a module here that registers them. In the notebook, a cell tagged `exercise` and
+Each notebook that has exercises has a module that registers them: here where it belongs to no paper, else
+`papers/NAME/exercises_NN.py`. In the notebook, a cell tagged `exercise` and
 `exercise-01.1` holds the stub and a call of `check`; the cell after it, tagged `solution` and `exercise-01.1`, holds
 one solution. Students' copies come without the second.
 """
@@ -14,10 +15,12 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 __all__ = ["Exercise", "Property", "Result", "check", "find", "hint", "names", "register"]
 
+PAPERS = Path(__file__).parents[1] / "papers"
 _REGISTERED: dict[str, Exercise] = {}
 
 
@@ -101,9 +104,11 @@ def register(exercise: Exercise) -> Exercise:
 
 @functools.cache
 def _load_all() -> None:
-    """Import the modules of this package, which register their exercises."""
+    """Import the modules of this package and those in the papers' folders, which register their exercises."""
     for module in pkgutil.iter_modules(__path__):
         import_module(f"{__name__}.{module.name}")
+    for path in sorted(PAPERS.glob("*/exercises_[0-9][0-9].py")):
+        import_module(f"harmony_lite.papers.{path.parent.name}.{path.stem}")
 
 
 def names() -> tuple[str, ...]:

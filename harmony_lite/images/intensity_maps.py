@@ -3,7 +3,7 @@
 Images are `(N, 1, H, W)` slices or `(N, 1, D, H, W)` volumes, float32 in [0, 1]. `exp`, `log` and `Gamma` are the
 three simulated source domains of BlindHarmony (Jeong et al., ICCV 2023, section 4.3; the constant 3 of the logarithm
 stands in its public code only), each brought back to [0, 1] by the image's minimum and maximum, as the paper does slice
-by slice. `random_monotone` is the augmentation of Harmonizing Flows (Beizaee et al., MICCAI 2023).
+by slice. `random_monotone` is the augmentation of Harmonizing Flows (Beizaee et al., 2023).
 """
 
 from __future__ import annotations

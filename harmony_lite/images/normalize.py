@@ -1,4 +1,4 @@
-"""Each paper's normalisation, foreground, slices, padding and N4.
+"""Each paper's normalisation, foreground and padding.
 
 All functions take `(N, 1, H, W)` slices or `(N, 1, D, H, W)` volumes, float32, RAS+ (an axial slice k of a volume is
 `volume[..., k]`), and give float32 on the same device. An image without contrast is refused: no scaling of it means
@@ -13,14 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from harmony_lite.images.checks import check_images
+
 __all__ = [
-    "axial_slices",
-    "brain_slices",
     "divide_by_mean",
     "foreground",
     "full_range_minmax",
     "grey_levels",
-    "n4",
+    "means",
     "pad_to_multiple",
     "percentiles",
     "slice_minmax",
@@ -43,7 +43,7 @@ def slice_minmax(images: Tensor) -> Tensor:
     tensor([[[[0.0000, 0.5000],
               [0.2500, 1.0000]]]])
     """
-    _check(images)
+    check_images(images)
     images = images.abs()
     # in (N, 1, H, W) and in (N, 1, D, H, W) alike, the axes 2 and 3 span one axial slice
     low, high = images.amin((2, 3), keepdim=True), images.amax((2, 3), keepdim=True)
@@ -77,11 +77,27 @@ def subject_percentile(
     return scaled.clamp(0, 1) if clip else scaled
 
 
-def divide_by_mean(images: Tensor) -> Tensor:
-    """Each image divided by its mean over all voxels, background zeros included.
+def means(images: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Mean of each image, (N,): over all voxels, background zeros included, or over those inside the mask.
 
-    Source: MISPEL (Torbati et al., ICCVW 2021), whose pre-processing is that of RAVEL. Because the zeros count, the
-    size of the head in the field of view enters the scale.
+    Args:
+        images: slices or volumes.
+        mask: bool, same shape: the voxels that count; all of them where absent.
+    """
+    if mask is None:
+        return images.flatten(1).mean(1)
+    return (images * mask).flatten(1).sum(1) / mask.flatten(1).sum(1)
+
+
+def divide_by_mean(images: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Each image divided by its mean: over all voxels, background zeros included, or over those inside the mask.
+
+    Source: MISPEL (Torbati et al., ICCVW 2021), whose pre-processing is that of RAVEL, has the first. Because the zeros
+    count there, the size of the head in the field of view enters the scale.
+
+    Args:
+        images: slices or volumes.
+        mask: bool, same shape: the voxels that count; all of them where absent.
 
     Raises:
         ValueError: an image that is not finite, without contrast, or whose mean is not positive.
@@ -90,8 +106,8 @@ def divide_by_mean(images: Tensor) -> Tensor:
     tensor([[[[0., 0.],
               [1., 3.]]]])
     """
-    _check(images)
-    mean = images.flatten(1).mean(1)
+    check_images(images, mask)
+    mean = means(images, mask)
     if bool((mean <= 0).any()):
         raise ValueError(f"images: found a mean of {float(mean.min()):g}, wanted a positive one to divide by")
     return images / _per_image(mean, images)
@@ -105,7 +121,7 @@ def full_range_minmax(images: Tensor) -> Tensor:
     Raises:
         ValueError: an image that is not finite or without contrast.
     """
-    _check(images)
+    check_images(images)
     flat = images.flatten(1) if images.dtype != torch.bool else images.flatten(1).byte()  # masks can be sliced too
     low, high = _per_image(flat.amin(1), images), _per_image(flat.amax(1), images)
     return (images - low) / (high - low)
@@ -114,7 +130,7 @@ def full_range_minmax(images: Tensor) -> Tensor:
 def grey_levels(images: Tensor, mask: Tensor | None = None) -> Tensor:
     """Each image as integer grey levels 0 to 255 (still float32), background 0.
 
-    Source: Harmonizing Flows (Beizaee et al., MICCAI 2023), whose ABIDE slices are FreeSurfer's 8-bit images: the
+    Source: Harmonizing Flows (Beizaee et al., 2023), whose ABIDE slices are FreeSurfer's 8-bit images: the
     image's minimum goes to 0 and the 99.9th percentile of its foreground to 255, rounded, the few brighter cut.
 
     Args:
@@ -157,7 +173,7 @@ def percentiles(
     """
     if not 0 <= low < high <= 100:
         raise ValueError(f"percentiles: found low {low:g} and high {high:g}, wanted 0 <= low < high <= 100")
-    _check(images, mask)
+    check_images(images, mask)
     mask = foreground(images) if mask is None else mask
     # numpy's partition is linear in the voxels and, unlike torch.quantile, has no upper limit on their number
     found = [
@@ -186,57 +202,8 @@ def foreground(images: Tensor) -> Tensor:
     >>> int(foreground(image).sum())
     4
     """
-    _check(images)
+    check_images(images)
     return torch.stack([_foreground_of(image) for image in images])
-
-
-def axial_slices(
-    volumes: Tensor, count: int, *, mask: Tensor | None = None, positions: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
-    """Evenly spaced axial slices of each volume, from within the axial range of its mask.
-
-    The range is divided into `count` equal parts and the middle of each is taken, so the outermost slices, which hold
-    a few voxels only, are left out.
-
-    Args:
-        volumes: `(N, 1, D, H, W)`.
-        count: slices for each volume.
-        mask: bool, same shape; the foreground where absent.
-        positions: `(N, count)` or `(count,)` indices to use instead, for example those of a paired scan.
-
-    Returns:
-        The slices `(N * count, 1, D, H)`, person by person and upwards within each, and their indices `(N, count)`.
-
-    Raises:
-        ValueError: not volumes, a count below 1, fewer axial positions in the mask than slices, positions of another
-            number or outside the volume.
-    """
-    if volumes.ndim != 5:
-        raise ValueError(f"volumes: found shape {tuple(volumes.shape)}, wanted (N, 1, D, H, W)")
-    people, depth = volumes.shape[0], volumes.shape[-1]
-    if positions is None:
-        _check(volumes, mask)
-        positions = _even_positions(foreground(volumes) if mask is None else mask, count)
-    positions = positions.to(volumes.device).expand(people, -1) if positions.ndim == 1 else positions.to(volumes.device)
-    if positions.shape != (people, count) or int(positions.min()) < 0 or int(positions.max()) >= depth:
-        raise ValueError(
-            f"positions: found shape {tuple(positions.shape)} from {int(positions.min())} to {int(positions.max())}, "
-            f"wanted ({people}, {count}) within 0 to {depth - 1}"
-        )
-    taken = [volume[..., indices].permute(3, 0, 1, 2) for volume, indices in zip(volumes, positions, strict=True)]
-    return torch.cat(taken), positions
-
-
-def brain_slices(volumes: Tensor, mask: Tensor) -> Tensor:
-    """All axial slices that hold brain, (B, 1, D, H), person by person and upwards within each.
-
-    Args:
-        volumes: `(N, 1, D, H, W)`.
-        mask: bool, same shape.
-    """
-    occupied = mask.flatten(1, 3).any(1)  # (N, W)
-    taken = [volume[..., own].permute(3, 0, 1, 2) for volume, own in zip(volumes, occupied, strict=True)]
-    return torch.cat(taken)
 
 
 def pad_to_multiple(images: Tensor, multiple: int, *, value: float = 0.0) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
@@ -274,61 +241,6 @@ def pad_to_multiple(images: Tensor, multiple: int, *, value: float = 0.0) -> tup
     return padded, crop
 
 
-def n4(
-    volumes: Tensor, mask: Tensor | None = None, *, shrink: int = 4, iterations: tuple[int, ...] = (50,) * 4
-) -> Tensor:
-    """Receive-field correction by N4 (Tustison et al., IEEE TMI 29, 2010; SimpleITK), with its standard settings.
-
-    The field is found on a coarser copy inside the mask and divided out of the full volume, everywhere.
-
-    Args:
-        volumes: `(N, 1, D, H, W)`; values are not negative.
-        mask: bool, same shape; the foreground where absent.
-        shrink: factor of the coarser copy; 4 suits voxels of 1 mm, 2 those of 2 mm.
-        iterations: at most so many per fitting level.
-
-    Raises:
-        ValueError: not volumes, not finite, negative or without contrast; a mask of another shape.
-    """
-    import SimpleITK as sitk
-
-    if volumes.ndim != 5:
-        raise ValueError(f"volumes: found shape {tuple(volumes.shape)}, wanted (N, 1, D, H, W)")
-    _check(volumes, mask)
-    if float(volumes.min()) < 0:
-        raise ValueError(f"volumes: found the value {float(volumes.min()):g}, wanted none below 0 for N4")
-    mask = foreground(volumes) if mask is None else mask
-    corrected = []
-    for volume, inside in zip(volumes, mask, strict=True):
-        whole = sitk.GetImageFromArray(volume[0].detach().cpu().numpy())
-        region = sitk.GetImageFromArray(inside[0].cpu().numpy().astype(np.uint8))
-        filter_ = sitk.N4BiasFieldCorrectionImageFilter()
-        filter_.SetMaximumNumberOfIterations(list(iterations))
-        factors = [shrink] * 3
-        filter_.Execute(sitk.Shrink(whole, factors), sitk.Shrink(region, factors))
-        field = sitk.GetArrayFromImage(filter_.GetLogBiasFieldAsImage(whole))
-        corrected.append(volume / torch.from_numpy(np.exp(field)).to(volume))
-    return torch.stack(corrected)
-
-
-def _check(images: Tensor, mask: Tensor | None = None) -> None:
-    if images.ndim not in (4, 5) or images.shape[1] != 1 or images.numel() == 0:
-        raise ValueError(f"images: found shape {tuple(images.shape)}, wanted (N, 1, H, W) or (N, 1, D, H, W)")
-    flat = images.flatten(1)
-    low, high = flat.amin(1), flat.amax(1)
-    if not bool(torch.isfinite(high - low).all()):  # NaN and infinity both reach the extremes
-        bad = int((~torch.isfinite(images)).sum())
-        raise ValueError(f"images: found {bad} values that are NaN or infinite, wanted finite values")
-    flat_ones = torch.nonzero(low == high).flatten().tolist()
-    if flat_ones:
-        value = float(low[flat_ones[0]])
-        raise ValueError(f"images: image {flat_ones[0]} is constant at {value:g}, wanted an image with contrast")
-    if mask is not None and (mask.shape != images.shape or mask.dtype != torch.bool):
-        raise ValueError(f"mask: found {mask.dtype} {tuple(mask.shape)}, wanted torch.bool {tuple(images.shape)}")
-    if mask is not None and not bool(mask.flatten(1).any(1).all()):
-        raise ValueError("mask: found an image without a voxel inside, wanted at least one for each")
-
-
 def _per_image(values: Tensor, images: Tensor) -> Tensor:
     return values.reshape(-1, *[1] * (images.ndim - 1))
 
@@ -342,16 +254,3 @@ def _foreground_of(image: Tensor) -> Tensor:
     from skimage.filters import threshold_otsu
 
     return image > float(threshold_otsu(image.detach().cpu().numpy()))
-
-
-def _even_positions(mask: Tensor, count: int) -> Tensor:
-    if count < 1:
-        raise ValueError(f"count: found {count}, wanted at least 1")
-    rows = []
-    for inside in mask.flatten(1, 3).any(1):
-        occupied = torch.nonzero(inside).flatten()
-        first, extent = int(occupied[0]), int(occupied[-1] - occupied[0]) + 1
-        if extent < count:
-            raise ValueError(f"volumes: found {extent} axial positions inside the mask, wanted at least {count}")
-        rows.append(first + ((torch.arange(count, device=mask.device) + 0.5) * extent / count).floor().long())
-    return torch.stack(rows)

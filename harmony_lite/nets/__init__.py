@@ -1,5 +1,5 @@
-"""Building blocks that two methods share: the spline, and the flow that is made of it."""
+"""Building blocks that two methods share: the spline, the flow that is made of it, the U-Net, what trainings draw."""
 
-from harmony_lite.nets import flows, spline
+from harmony_lite.nets import draws, flows, spline, unet
 
-__all__ = ["flows", "spline"]
+__all__ = ["draws", "flows", "spline", "unet"]

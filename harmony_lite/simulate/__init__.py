@@ -9,7 +9,7 @@ from harmony_lite.simulate.physics import (
     spoiled_gradient_echo_signal,
     tissue_constants,
 )
-from harmony_lite.simulate.presets import PRESETS, Protocol, Scanner, preset
+from harmony_lite.simulate.presets import PRESETS, Protocol, Scanner, full_name, preset
 from harmony_lite.simulate.scanners import contrast, protocol_image, scan
 from harmony_lite.simulate.template import LABELS
 
@@ -23,6 +23,7 @@ __all__ = [
     "contrast",
     "draw_lesions",
     "expected_volumes",
+    "full_name",
     "mprage_signal",
     "preset",
     "protocol_image",

@@ -34,6 +34,8 @@ from harmony_lite.simulate.template import LABELS, TEMPLATE_BOX, template
 __all__ = [
     "HEAD_BOX",
     "HEAD_CENTRE",
+    "TEMPLATE_CENTRE",
+    "TEMPLATE_SCALE",
     "VOLUMES",
     "Person",
     "check_age",
@@ -46,9 +48,9 @@ HEAD_BOX = Box(corner=(-80.0, -112.0, -75.0), extent=(160.0, 192.0, 160.0))  # 8
 
 VOLUMES = ("cavity", "GM", "WM", "CSF", "ventricles", "sulcal CSF", "lesions")
 
-_TEMPLATE_CENTRE = torch.tensor([0.0, -17.0, 6.0])  # of the template's brain
+TEMPLATE_CENTRE = torch.tensor([0.0, -17.0, 6.0])  # of the template's brain
 HEAD_CENTRE = torch.tensor([0.0, -16.0, 5.0])  # of HEAD_BOX, and the isocentre of the scanners
-_TEMPLATE_SCALE = 0.92  # the MNI brain is large: 1.89 l; 0.92 gives an adult mean of about 1.5 l
+TEMPLATE_SCALE = 0.92  # the MNI brain is large: 1.89 l; 0.92 gives an adult mean of about 1.5 l
 _VELOCITY_SHAPE = TEMPLATE_BOX.shape((3.0, 3.0, 3.0))
 _NOISE_SHAPE = TEMPLATE_BOX.shape((2.0, 2.0, 2.0))
 _NOISE_SD, _TEMPERATURE, _SOFT_TEMPERATURE = 0.7, 0.3, 0.8
@@ -115,7 +117,7 @@ def expected_volumes(age: float, head: float) -> dict[str, float]:
     """
     gm = 950.0 * (1 - 0.0035 * (age - _REFERENCE_AGE))
     wm = 690.0 * (1 - 4.0e-5 * (age - 45.0) ** 2)
-    ventricles = (16.0 + 0.30 * (age - _REFERENCE_AGE) + 0.008 * max(0.0, age - 55.0) ** 2) / _TEMPLATE_SCALE**3
+    ventricles = (16.0 + 0.30 * (age - _REFERENCE_AGE) + 0.008 * max(0.0, age - 55.0) ** 2) / TEMPLATE_SCALE**3
     return {"GM": gm * head, "WM": wm * head, "ventricles": ventricles * head}
 
 
@@ -199,7 +201,7 @@ def _draw(generator: torch.Generator) -> _Draws:
         return torch.randn(count, generator=generator)
 
     size, axes = normal(1), normal(3)
-    scale = _TEMPLATE_SCALE * torch.exp(0.023 * size + 0.012 * (axes - axes.mean()))
+    scale = TEMPLATE_SCALE * torch.exp(0.023 * size + 0.012 * (axes - axes.mean()))
     broad = 2.6 * smooth_noise(_VELOCITY_SHAPE, 24.0 / 3.0, generator, count=3)  # mm: head and lobes
     local = 1.3 * smooth_noise(_VELOCITY_SHAPE, 9.0 / 3.0, generator, count=3)  # gyri
     detail = smooth_noise(_NOISE_SHAPE, 1.0, generator, count=3)
@@ -254,7 +256,7 @@ _TEMPLATE_VENTRICLES_ML = 24.0  # of the template's lateral ventricles as they a
 
 def _to_template(draws: _Draws, warp: Tensor, points: Tensor) -> Tensor:
     """Points of the person's head in template millimetres."""
-    unscaled = _TEMPLATE_CENTRE + (points - HEAD_CENTRE) / draws.scale
+    unscaled = TEMPLATE_CENTRE + (points - HEAD_CENTRE) / draws.scale
     return unscaled + sample(warp, TEMPLATE_BOX, unscaled).movedim(0, -1)
 
 

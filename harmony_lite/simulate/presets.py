@@ -7,9 +7,10 @@ protocol (BioGraph, Vida) still differ by in the papers.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["PRESETS", "Protocol", "Scanner", "preset"]
+__all__ = ["PRESETS", "Protocol", "Scanner", "full_name", "preset"]
 
 
 @dataclass(frozen=True)
@@ -173,7 +174,6 @@ PRESETS = {
         ),
     )
 }  # fmt: skip
-_SHORT = {name.removeprefix("oasis_"): name for name in PRESETS if name.startswith("oasis_")}
 
 
 def preset(scanner: Scanner | str) -> Scanner:
@@ -182,9 +182,29 @@ def preset(scanner: Scanner | str) -> Scanner:
     Raises:
         ValueError: an unknown name; the message lists the known ones.
     """
-    if isinstance(scanner, Scanner):
-        return scanner
-    name = _SHORT.get(scanner, scanner)
-    if name not in PRESETS:
-        raise ValueError(f"unknown scanner {scanner!r}; known scanners: {', '.join(PRESETS)}")
-    return PRESETS[name]
+    return scanner if isinstance(scanner, Scanner) else PRESETS[full_name(scanner, tuple(PRESETS))]
+
+
+def full_name(name: str | None, known: Sequence[str], wanted: str = "one of the presets") -> str:
+    """The scanner among those known that a name means: the whole name, or a preset's without its study.
+
+    `trio` is short for `oasis_trio`; where no OASIS scanner of that name is known, for the one that ends so.
+
+    Args:
+        name: whole or short.
+        known: whole names.
+        wanted: what the message says of them.
+
+    Raises:
+        ValueError: no name, an unknown one, or a short one that several of the known end with.
+
+    >>> full_name("trio", ["mispel_trio", "oasis_trio"]), full_name("ge", ["mispel_ge", "mispel_trio"])
+    ('oasis_trio', 'mispel_ge')
+    """
+    for candidate in (name, f"oasis_{name}"):
+        if candidate in known:
+            return candidate
+    endings = [candidate for candidate in known if candidate in PRESETS and candidate.endswith(f"_{name}")]
+    if len(endings) == 1:
+        return endings[0]
+    raise ValueError(f"scanner: found {repr(name) if name else 'none'}, wanted {wanted}: {', '.join(endings or known)}")

@@ -25,6 +25,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
+from harmony_lite.images.checks import check_volumes
 from harmony_lite.images.normalize import foreground, percentiles
 from harmony_lite.tasks.tissue import spacing_in_mm
 
@@ -239,8 +240,7 @@ def _checked(
     images: Tensor, mask: Tensor | None, *, grid: tuple[int, ...] | None = None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Images and mask on the CPU, and each image's 1st and 99th percentile inside its mask."""
-    if images.ndim != 5 or images.shape[1] != 1 or images.numel() == 0:
-        raise ValueError(f"images: found shape {tuple(images.shape)}, wanted (N, 1, D, H, W)")
+    check_volumes(images, mask)
     if not images.is_floating_point():
         raise ValueError(f"images: found {images.dtype}, wanted floating point")
     if grid is not None and tuple(images.shape[2:]) != grid:

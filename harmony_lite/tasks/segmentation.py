@@ -18,9 +18,12 @@ from torch.optim import Adam
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from harmony_lite import weights
-from harmony_lite.images.normalize import brain_slices, slice_minmax
+from harmony_lite.images.checks import check_mask
+from harmony_lite.images.normalize import slice_minmax
+from harmony_lite.images.slices import brain_slices, through_slices
+from harmony_lite.nets.draws import first_weights, mirrored_batch
 from harmony_lite.nets.unet import UNet
-from harmony_lite.profiles import active
+from harmony_lite.profiles import active, sized
 from harmony_lite.training import History, train
 
 __all__ = ["SegmentationSettings", "WhiteMatterUNet"]
@@ -43,6 +46,12 @@ class SegmentationSettings:
     batch: int = 64
 
 
+SIZES = {
+    "quick": SegmentationSettings(width=5, training_steps=1500, batch=8),
+    "full": SegmentationSettings(training_steps=120_000),
+}
+
+
 class WhiteMatterUNet:
     """Which voxels are white matter, slice by slice, by binary cross-entropy on the target's slices.
 
@@ -52,12 +61,10 @@ class WhiteMatterUNet:
     name = "white-matter-unet"
     variant = "target"
     classifier = "white-matter U-Net"
+    is_trained = True
 
     def __init__(self, settings: SegmentationSettings | None = None) -> None:
-        profile = active()
-        self.settings = settings or SegmentationSettings(
-            width=profile.unet_width, training_steps=profile.unet_training_steps, batch=profile.unet_batch
-        )
+        self.settings = settings or sized(SIZES)
         self.history: History | None = None
         self._network: UNet | None = None
 
@@ -101,15 +108,11 @@ class WhiteMatterUNet:
                 raise ValueError(f"{name}: found shape {tuple(other.shape)}, wanted the scans' {tuple(scans.shape)}")
         settings, generator = self.settings, generator or torch.Generator().manual_seed(0)
         images, truth = brain_slices(slice_minmax(scans * mask), mask), brain_slices(white.float(), mask)
-        with torch.random.fork_rng():
-            torch.manual_seed(generator.initial_seed())  # first weights are drawn from torch's global state
-            self._network = UNet(settings.width)
+        self._network = first_weights(lambda: UNet(settings.width), generator)
         optimizer = Adam(self._network.parameters(), lr=settings.learning_rate)
 
         def draw_batch(generator: torch.Generator) -> tuple[Tensor, Tensor]:
-            chosen = torch.randint(len(images), (settings.batch,), generator=generator)
-            mirrored = (torch.rand(settings.batch, generator=generator) < 0.5)[:, None, None, None]
-            return tuple(torch.where(mirrored, v[chosen].flip(2), v[chosen]) for v in (images, truth))
+            return mirrored_batch((images, truth), settings.batch, generator)
 
         def batch_loss(model: UNet, batch: tuple[Tensor, Tensor], _: torch.Generator) -> Tensor:
             return functional.binary_cross_entropy_with_logits(model(batch[0]), batch[1])
@@ -139,15 +142,10 @@ class WhiteMatterUNet:
         """
         if self._network is None:
             raise ValueError(f"{self.classifier}: found no network, wanted `fit` or the shipped weights")
-        if mask.shape != images.shape:
-            raise ValueError(f"mask: found shape {tuple(mask.shape)}, wanted the images' {tuple(images.shape)}")
-        scaled, found = slice_minmax(images * mask), torch.zeros_like(mask)
-        for index, inside in enumerate(mask):
-            heights = inside.flatten(0, 2).any(0).nonzero().squeeze(1)
-            slices = scaled[index, 0][..., heights].permute(2, 0, 1)[:, None]
-            logits = torch.cat([self._network.to(images.device)(part) for part in slices.split(32)])
-            found[index, 0][..., heights] = (logits[:, 0] > 0).permute(1, 2, 0)
-        return found & mask
+        check_mask(mask, images)
+        network = self._network.to(images.device)
+        logits = through_slices(slice_minmax(images * mask), mask, lambda slices, *_: network(slices))
+        return (logits > 0) & mask
 
     def state(self) -> dict[str, Tensor]:
         """The network's tensors."""

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from harmony_lite.images import nifti
+from harmony_lite.images.checks import check_volumes
 from harmony_lite.images.normalize import foreground
 from harmony_lite.simulate.physics import TISSUES
 
@@ -99,7 +100,7 @@ def segment_tissues(
     """
     if classifier not in ("auto", "dipy", "fast"):
         raise ValueError(f"classifier: found {classifier!r}, wanted auto, dipy or fast")
-    _check(images, mask)
+    check_volumes(images, mask, contrast=False)
     mask = foreground(images) if mask is None else mask
     size = spacing_in_mm(spacing)
     program = None if classifier == "dipy" else shutil.which("fast")
@@ -197,15 +198,3 @@ def spacing_in_mm(spacing: float | Sequence[float]) -> tuple[float, ...]:
     if len(size) != 3 or not all(0 < s < float("inf") for s in size):
         raise ValueError(f"spacing: found {spacing}, wanted one positive number of mm or three")
     return size
-
-
-def _check(images: Tensor, mask: Tensor | None) -> None:
-    if images.ndim != 5 or images.shape[1] != 1 or images.numel() == 0:
-        raise ValueError(f"images: found shape {tuple(images.shape)}, wanted (N, 1, D, H, W)")
-    bad = int((~torch.isfinite(images)).sum())
-    if bad:
-        raise ValueError(f"images: found {bad} values that are NaN or infinite, wanted finite values")
-    if mask is not None and (mask.shape != images.shape or mask.dtype != torch.bool):
-        raise ValueError(f"mask: found {mask.dtype} {tuple(mask.shape)}, wanted torch.bool {tuple(images.shape)}")
-    if mask is not None and not bool(mask.flatten(1).any(1).all()):
-        raise ValueError("mask: found an image without a voxel inside, wanted at least one for each")

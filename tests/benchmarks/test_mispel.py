@@ -1,58 +1,20 @@
 """What MISPEL costs: a training step, step 2 with and without a cache and solved, inference; beside what it could."""
 
 import copy
-import time
 
 import pytest
 import torch
-from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
-from harmony_lite.methods.decoder_optimum import solved_weights
-from harmony_lite.methods.mispel_steps import (
-    MispelSettings,
-    PairedSlices,
-    Units,
-    coupling_loss,
-    embeddings_of,
-    fit_decoders,
-    reconstruction_loss,
-)
+from conftest import DEVICE, finished, told
+from harmony_lite.papers.mispel.decoder_optimum import solved_weights
+from harmony_lite.papers.mispel.losses import coupling_loss, reconstruction_loss
+from harmony_lite.papers.mispel.networks import Units, embeddings_of
+from harmony_lite.papers.mispel.settings import MispelSettings
+from harmony_lite.papers.mispel.steps import PairedSlices, fit_decoders
 
 SCANNERS, SIZE = 4, (80, 96)
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 SIZES = {"quick": 8, "full size": 32}
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-def finished():
-    if DEVICE == "cuda":
-        torch.cuda.synchronize()
-
-
-@pytest.fixture(scope="session")
-def peak():
-    """Operations a second of a 3 x 3 convolution of 32 channels, the largest that the networks have, by width."""
-    rates = {}
-    for name, width in SIZES.items():
-        images = torch.rand(4, 4 * width, 40, 48, device=DEVICE).contiguous(memory_format=torch.channels_last)
-        kernel = torch.rand(4 * width, 4 * width, 3, 3, device=DEVICE)
-        seconds = []
-        with torch.no_grad():
-            for _ in range(15):
-                began = time.perf_counter()
-                functional.conv2d(images, kernel, padding=1)
-                finished()
-                seconds.append(time.perf_counter() - began)
-        rates[name] = 2 * images.numel() * 4 * width * 9 / min(seconds)
-    return rates
 
 
 def units_and_slices(width, batch=4):
@@ -61,18 +23,8 @@ def units_and_slices(width, batch=4):
     return Units(SCANNERS, settings).to(DEVICE), torch.rand(batch, SCANNERS, *SIZE, device=DEVICE), settings
 
 
-def said(benchmark, operations, peak, slices):
-    seconds = benchmark.stats.stats.median
-    text = (
-        f"{slices / seconds:.0f} slices/s, {operations / seconds / 1e9:.1f} GFLOP/s, "
-        f"{operations / seconds / peak:.0%} of the measured peak of {peak / 1e9:.0f}"
-    )
-    benchmark.extra_info["rate"] = text
-    print(f"\n{text}")
-
-
 @pytest.mark.parametrize("size", list(SIZES))
-def test_training_step(benchmark, size, peak):
+def test_training_step(benchmark, size, convolution_peak):
     """Step 1: four slices on four scanners, forward, backward and Adam."""
     benchmark.group = "MISPEL, one step of step 1"
     units, images, settings = units_and_slices(SIZES[size])
@@ -89,7 +41,7 @@ def test_training_step(benchmark, size, peak):
     with FlopCounterMode(display=False) as counted:
         step()
     benchmark.pedantic(step, rounds=10, warmup_rounds=2)
-    said(benchmark, counted.get_total_flops(), peak[size], images.shape[0] * SCANNERS)
+    told(benchmark, counted.get_total_flops(), convolution_peak(4 * SIZES[size], 40, 48), images.shape[0] * SCANNERS)
 
 
 @pytest.mark.parametrize("how", ["cached", "uncached"])
@@ -125,7 +77,7 @@ def test_solved(benchmark, how):
 
 
 @pytest.mark.parametrize("size", list(SIZES))
-def test_inference(benchmark, size, peak):
+def test_inference(benchmark, size, convolution_peak):
     """A batch of 16 slices of one scanner through its encoder and decoder."""
     benchmark.group = "MISPEL, 16 slices of one scanner"
     units, _, _ = units_and_slices(SIZES[size])
@@ -133,10 +85,10 @@ def test_inference(benchmark, size, peak):
 
     @torch.no_grad()
     def run():
-        (units.encoders[0](images) * units.weights[0, :, None, None]).sum(1)
+        units.decode(units.encoders[0](images)[:, None], slice(0, 1))
         finished()
 
     with FlopCounterMode(display=False) as counted:
         run()
     benchmark(run)
-    said(benchmark, counted.get_total_flops(), peak[size], len(images))
+    told(benchmark, counted.get_total_flops(), convolution_peak(4 * SIZES[size], 40, 48), len(images))

@@ -1,29 +1,20 @@
 """What the spline, the whole flow and one harmonized slice cost, ours beside plain nflows with the same parameters."""
 
-import time
 import warnings
 
 import pytest
 import torch
 from nflows.transforms.splines import unconstrained_rational_quadratic_spline
-from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
-from harmony_lite.methods.blindharmony import VARIANTS, optimise
+from conftest import told
 from harmony_lite.nets.flows import spline_flow
 from harmony_lite.nets.spline import rational_quadratic_spline
+from harmony_lite.papers.blindharmony.optimization import VARIANTS, optimise
 
 BINS, BATCH = 8, 4
 LITE = {"levels": 4, "steps": 7, "hidden": 32}
 WHO = ["ours", "plain nflows"]
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("who", WHO)
@@ -74,21 +65,8 @@ def test_flow(benchmark, size, mode, who):
     flow.eval()
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # plain nflows' inverse uses a solver that torch has deprecated
-        latent, _ = flow._transform(images)
-        benchmark(lambda: flow._transform(images) if mode == "forward" else flow._transform.inverse(latent))
-
-
-@pytest.fixture(scope="session")
-def convolution_peak():
-    """What this machine's convolutions reach at best, FLOP a second: 3 x 3, 96 channels, the flow's largest."""
-    images, kernel = torch.rand(4, 96, 72, 88).contiguous(memory_format=torch.channels_last), torch.rand(96, 96, 3, 3)
-    seconds = []
-    with torch.no_grad():
-        for _ in range(15):
-            began = time.perf_counter()
-            functional.conv2d(images, kernel, padding=1)
-            seconds.append(time.perf_counter() - began)
-    return 2 * images.numel() * 96 * 9 / min(seconds)
+        latent, _ = flow.encode(images)
+        benchmark(lambda: flow.encode(images) if mode == "forward" else flow.decode(latent))
 
 
 @pytest.mark.parametrize("who", WHO)
@@ -100,15 +78,12 @@ def test_the_papers_flow(benchmark, mode, who, convolution_peak):
     flow.eval()
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        latent, _ = flow._transform(images)
+        latent, _ = flow.encode(images)
         with FlopCounterMode(display=False) as counted:
-            flow._transform(images)
-        run = (lambda: flow._transform(images)) if mode == "forward" else (lambda: flow._transform.inverse(latent))
+            flow.encode(images)
+        run = (lambda: flow.encode(images)) if mode == "forward" else (lambda: flow.decode(latent))
         benchmark.pedantic(run, rounds=3, warmup_rounds=1)
-    rate = counted.get_total_flops() / benchmark.stats.stats.median
-    share = f"{rate / 1e9:.0f} GFLOP/s, {rate / convolution_peak:.0%} of the measured peak {convolution_peak / 1e9:.0f}"
-    benchmark.extra_info["convolutions"] = share
-    print(f"\n{who}, {mode}: {share}")
+    told(benchmark, counted.get_total_flops(), convolution_peak(96, 72, 88))
 
 
 @pytest.mark.parametrize("who", WHO)

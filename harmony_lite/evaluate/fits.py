@@ -1,0 +1,127 @@
+"""What is fitted to training people before held-out ones are measured, and where it is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+from torch import Tensor
+
+from harmony_lite import weights
+from harmony_lite.cohort import Cohort, Needs
+from harmony_lite.methods import load_method, method_class
+from harmony_lite.profiles import Profile, active
+from harmony_lite.simulate import LABELS
+from harmony_lite.splits import people
+from harmony_lite.storage import written_whole
+from harmony_lite.tasks.atlas import AtlasClassifier
+from harmony_lite.tasks.brain_age import AgeFromVolumes, shares_of_brain
+from harmony_lite.tasks.tissue import CLASSES
+
+__all__ = ["Fit", "Fitted"]
+
+People = Callable[[Sequence[str], Profile | None], tuple[Cohort, Cohort, Cohort]]
+JUDGES = {"atlas": AtlasClassifier, "age": AgeFromVolumes}  # what judges images, fitted to the target's scans
+
+
+@dataclass(frozen=True)
+class Fit:
+    """One thing to be fitted.
+
+    Attributes:
+        name: of a method, or of a judge: "atlas" for the classifier of `harmony_lite.tasks.atlas`, "age" for the
+            regression of `harmony_lite.tasks.brain_age` on what that classifier finds.
+        variant: of the method; or what the atlas tells apart, "tissues" or "labels".
+        scanners: the target first; a method that needs the target only sees no other.
+        corrected: every scan after N4 bias correction.
+        people: whose split the training people are taken from: scanners and profile to training, validation and test.
+    """
+
+    name: str
+    variant: str
+    scanners: tuple[str, ...]
+    corrected: bool = False
+    people: People = people
+
+    @property
+    def is_shipped(self) -> bool:
+        """Whether the package carries this one, so that nothing is left to fit."""
+        if self.name in JUDGES or self.corrected or method_class(self.name).shipping is None:
+            return False
+        return self.scanners[0] == method_class(self.name).shipping.target
+
+    def shipped_hash(self) -> str:
+        """SHA-256 of the shipped weights; empty where there is something to fit."""
+        if not self.is_shipped:
+            return ""
+        return weights.load(method_class(self.name).shipped_weights(self.variant))[1].sha256
+
+    @property
+    def label(self) -> str:
+        """A file's name for it."""
+        seen = self.scanners if self.name not in JUDGES and self._sees_all else self.scanners[:1]
+        marks = ["n4"] * self.corrected + [self.people.__name__] * (self.people is not people)
+        return ".".join([self.name, self.variant, "+".join(seen), *marks])
+
+    @property
+    def _sees_all(self) -> bool:
+        return method_class(self.name).needs is Needs.SEVERAL_SCANNERS
+
+
+class Fitted:
+    """Methods and classifiers after their fit, kept as files so that several processes share them.
+
+    Args:
+        folder: where the files are; made where it is absent.
+        profile: whose people they are fitted to.
+    """
+
+    def __init__(self, folder: str | Path, profile: Profile | None = None) -> None:
+        self.folder = Path(folder)
+        self.profile = profile or active()
+        self._known: dict[Fit, Any] = {}
+
+    def __call__(self, fit: Fit) -> Any:
+        """The fitted thing: shipped, from its file, or fitted now and written."""
+        if fit not in self._known:
+            self._known[fit] = load_method(fit.name, fit.variant) if fit.is_shipped else self._from_file_or_people(fit)
+        return self._known[fit]
+
+    def reference(self, scanner: str) -> Tensor:
+        """(1, 1, D, H, W): the one scan that one-shot methods are given, of the first training person."""
+        return people([scanner], self.profile)[0].subset([0]).scans(scanner)
+
+    def without_fields(self, cohort: Cohort) -> Cohort:
+        """The same people and scanners after N4 bias correction; a scan is corrected once and kept as a file."""
+        return cohort.corrected(self.folder / "n4")
+
+    def _path(self, fit: Fit) -> Path:
+        return self.folder / f"{fit.label}.safetensors"
+
+    def _from_file_or_people(self, fit: Fit) -> Any:
+        is_judge = fit.name in JUDGES
+        unfitted = JUDGES[fit.name]() if is_judge else load_method(fit.name, fit.variant, fitted=False)
+        if not self._path(fit).is_file():
+            training = fit.people(fit.scanners, self.profile)[0]
+            if fit.corrected:
+                training = self.without_fields(training)
+            if is_judge:
+                fitted = self._fit_judge(unfitted, fit, training)
+            else:
+                fitted = unfitted.fit(training.view(unfitted.needs))
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with written_whole(self._path(fit)) as part:
+                part.write_bytes(safetensors.torch.save(fitted.state()))
+        return unfitted.load_state(safetensors.torch.load(self._path(fit).read_bytes()))
+
+    def _fit_judge(self, judge: Any, fit: Fit, training: Cohort) -> Any:
+        scans, mask = training.scans(training.scanners[0]), training.mask
+        if fit.name == "atlas":
+            truth = training.largest_tissue if fit.variant == "tissues" else training.labels
+            return judge.fit(scans, mask, truth, spacing=self.profile.spacing)
+        atlas = self(replace(fit, name="atlas"))
+        kinds = len(LABELS) - 1 if fit.variant == "labels" else len(CLASSES)
+        return judge.fit(shares_of_brain(atlas.segment(scans, mask), kinds), training.ages)

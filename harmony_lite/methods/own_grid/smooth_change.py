@@ -1,0 +1,137 @@
+"""A scan of one's own, harmonized at its own resolution by a method that works on the model's grid.
+
+The scan is aligned to the template (affine), sampled on the model's grid and harmonized there. What comes back is not
+the model's voxels but the smooth change from input to output: in each place a straight line, fitted by least squares
+under a Gaussian window. Its gain and offset are sampled at the scan's own voxels and applied to the scan's own
+intensities, so that edges and noise finer than the model's voxels stay as they were, up to the local gain.
+
+Source: a Gaussian-windowed local straight line, as in the guided filter (He, Sun, Tang, IEEE TPAMI 35, 2013), fitted on
+a coarse grid and applied on a fine one; registration by mutual information (Mattes et al., IEEE TMI 22, 2003), DIPY's.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from scipy import ndimage
+from torch import Tensor
+
+from harmony_lite.methods.own_grid.alignment import align, sampled
+from harmony_lite.methods.protocol import Harmonizer
+from harmony_lite.profiles import active
+from harmony_lite.simulate.anatomy import HEAD_BOX
+
+__all__ = ["harmonize_on_own_grid", "is_model_grid", "local_line", "model_grid"]
+
+WINDOW = 6.0  # mm, sigma of a line's window: wide enough to hold grey, white and CSF, narrower than a shading
+RIDGE = 0.05  # of the brain's variance: a window with less contrast than that takes the whole brain's slope
+
+
+def model_grid() -> tuple[tuple[int, int, int], np.ndarray]:
+    """The grid of the simulated people in the active profile: shape (D, H, W), and (4, 4) voxel index to RAS+ mm."""
+    shape = HEAD_BOX.shape((active().spacing,) * 3)
+    return shape, HEAD_BOX.affine(shape)
+
+
+def is_model_grid(volume: Tensor, affine: np.ndarray, tolerance: float = 1e-3) -> bool:
+    """Whether a scan (1, 1, D, H, W) lies on the model's grid: equal shape, and each entry within `tolerance` mm."""
+    shape, wanted = model_grid()
+    return tuple(volume.shape[2:]) == shape and bool(np.allclose(affine, wanted, rtol=0, atol=tolerance))
+
+
+def harmonize_on_own_grid(
+    method: Harmonizer,
+    volume: Tensor,
+    affine: np.ndarray,
+    mask: Tensor,
+    *,
+    reference: Tensor | None = None,
+    scanner: str | None = None,
+) -> Tensor:
+    """Harmonize one scan on the model's grid and bring the smooth change back to the scan's own voxels.
+
+    Args:
+        method: fitted, one whose `on_template_grid` is true.
+        volume: (1, 1, D, H, W), RAS+, any units, any voxel size and place.
+        affine: (4, 4), voxel index to mm.
+        mask: bool, same shape: the brain.
+        reference: handed on to the method.
+        scanner: handed on to the method.
+
+    Returns:
+        Same shape, float32, in the target's units, 0 outside the mask. A line can go below 0 in a voxel that is darker
+        than its surroundings.
+
+    Raises:
+        ValueError: a mask that holds no brain, a scan that cannot be aligned, or what the method refuses.
+    """
+    values, inside = (tensor[0, 0].detach().cpu().numpy() for tensor in (volume, mask))
+    placed = align(values, affine, inside)
+    shape, grid = model_grid()
+    to_scan = np.linalg.inv(affine) @ placed @ grid  # voxel index of the model's grid to that of the scan
+    before, brain = sampled(values, affine, inside, to_scan, shape)
+    images, masks = (torch.from_numpy(array)[None, None] for array in (before.astype(np.float32), brain))
+    after = method.harmonize(images, reference=reference, scanner=scanner, mask=masks)[0, 0].cpu().double().numpy()
+    answered = brain & after.any((0, 1))  # a slice that is 0 throughout has no answer: its neighbours' lines go on
+    if not answered.any():
+        raise ValueError(f"{method.name}: found no slice with a result, wanted one to take the change from")
+    fields = local_line(before, after, answered, active().spacing)
+    own = np.argwhere(inside)
+    back = np.linalg.inv(to_scan)
+    places = (own @ back[:3, :3].T + back[:3, 3]).T
+    gain, offset = (ndimage.map_coordinates(field, places, order=1, mode="nearest") for field in fields)
+    result = np.zeros(values.shape, np.float32)
+    result[inside] = gain * values[inside] + offset
+    return torch.from_numpy(result)[None, None]
+
+
+def local_line(
+    before: np.ndarray,
+    after: np.ndarray,
+    mask: np.ndarray,
+    spacing: float,
+    *,
+    width: float = WINDOW,
+    ridge: float = RIDGE,
+) -> tuple[np.ndarray, np.ndarray]:
+    r"""Gain and offset of the straight line `after ~ gain * before + offset` around each voxel.
+
+    The line goes through the window's means; its slope is
+    $(\mathrm{cov} + \lambda V a_0) / (\mathrm{var} + \lambda V)$ with the window's covariance and variance, and the
+    variance V and slope a_0 of the whole brain: where the window is flat, the whole brain's slope is taken. An exact
+    line is found exactly, whatever the window and the ridge.
+
+    Args:
+        before: (D, H, W).
+        after: same shape.
+        mask: bool, same shape: the voxels that count.
+        spacing: of the voxels, mm.
+        width: sigma of the Gaussian window, mm.
+        ridge: lambda.
+
+    Returns:
+        Two fields (D, H, W) float64; they go on smoothly beyond the mask, towards the whole brain's line.
+
+    Raises:
+        ValueError: an empty mask, or an input without contrast inside it.
+    """
+    x, y = before[mask].astype(np.float64), after[mask].astype(np.float64)
+    if x.size == 0 or x.min() == x.max():
+        raise ValueError(f"before: found {x.size} voxels without contrast in the mask, wanted some with contrast")
+    (x_mean, x_deviation), (y_mean, y_deviation) = ((v.mean(), v.std() or 1.0) for v in (x, y))
+    x, y = (x - x_mean) / x_deviation, (y - y_mean) / y_deviation  # differences of large sums stay exact
+    slope = float((x * y).mean())  # of the whole brain
+
+    def windowed(values: np.ndarray) -> np.ndarray:
+        field = np.zeros(mask.shape)
+        field[mask] = values
+        return ndimage.gaussian_filter(field, width / spacing, mode="constant", truncate=6.0)
+
+    far = 1e-6  # weight of the whole brain's moments, which count where no window reaches
+    count = windowed(np.ones_like(x)) + far
+    x_local, y_local = (windowed(v) / count for v in (x, y))
+    variance = (windowed(x * x) + far) / count - x_local**2
+    covariance = (windowed(x * y) + far * slope) / count - x_local * y_local
+    gain = (covariance + ridge * slope) / (variance + ridge) * (y_deviation / x_deviation)
+    offset = y_local * y_deviation + y_mean - gain * (x_local * x_deviation + x_mean)
+    return gain, offset

@@ -1,0 +1,255 @@
+"""What a method is: its settings, what it may see, how it is fitted, how it harmonizes.
+
+Every method, from a straight line to a flow, answers to this protocol, so that one report, one command line and one
+ledger serve them all. What a method may see is fixed by `needs`; the cohort hands over exactly that
+(`harmony_lite.cohort.Cohort.view`) and nothing else. `harmonize` is the same for all: it checks what comes in and calls
+the method's own `_harmonize`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor
+
+from harmony_lite import weights
+from harmony_lite.cohort import Needs, OneReference, Scans
+from harmony_lite.images.checks import check_images
+from harmony_lite.images.normalize import foreground
+from harmony_lite.profiles import QUICK, active
+from harmony_lite.simulate import full_name, preset
+
+__all__ = ["Harmonizer", "Shipping", "check_names", "check_tensors"]
+
+
+@dataclass(frozen=True)
+class Shipping:
+    """Which weights of a method come with the package.
+
+    Attributes:
+        variants: those that have weights of their own; empty where every variant has.
+        target: the first scanner of those that the weights were made on.
+        by_profile: False for weights that do not depend on the profile; they are shipped once, made in `quick`.
+    """
+
+    variants: tuple[str, ...] = ()
+    target: str = "oasis_trio"
+    by_profile: bool = True
+
+
+class Harmonizer(ABC):
+    """A method: settings in, `fit` on what it may see, `harmonize` on what comes.
+
+    Class attributes:
+        name: the method's name, hyphenated, as the command line takes it.
+        needs: what `fit` is given (`Needs`); a blind method says `Needs.TARGET_ONLY`.
+        variants: the readings of the method that can be asked for, the default one first.
+        shipping: which weights come with the package; None for what is fitted on the scanners in question.
+        reference_is_enough: whether one reference image replaces fitting and shipped weights.
+        takes_slices: whether slices without their volume can be harmonized.
+        is_slicewise: whether every axial slice is harmonized by itself, in [0, 1], so that a mask may leave heights
+            out; `tops` (W,) then says what 1 becomes in the target's units at each height.
+        on_template_grid: whether `harmonize` takes volumes on the model's grid only, in the template's place; the
+            command line brings a scan on another grid there and the change back (`harmony_lite.methods.own_grid`).
+        is_straight_line: whether every image gets a gain and an offset and nothing else.
+        is_trained: whether `fit` takes many steps and a `checkpoint` from which an interrupted one goes on; then it
+            leaves a `history`.
+    """
+
+    name: ClassVar[str]
+    needs: ClassVar[Needs]
+    variants: ClassVar[tuple[str, ...]]
+    shipping: ClassVar[Shipping | None] = Shipping()
+    reference_is_enough: ClassVar[bool] = False
+    takes_slices: ClassVar[bool] = True
+    is_slicewise: ClassVar[bool] = False
+    on_template_grid: ClassVar[bool] = False
+    is_straight_line: ClassVar[bool] = False
+    is_trained: ClassVar[bool] = False
+
+    settings: Any
+
+    @classmethod
+    @abstractmethod
+    def from_variant(cls, variant: str) -> Self:
+        """An unfitted method with the settings of one of `variants`."""
+
+    @classmethod
+    def shipped_weights(cls, variant: str) -> Path:
+        """Path of the weights for the active profile; variants that differ in settings only share one file.
+
+        A user's own weights in the cache folder come before those of the package.
+
+        Raises:
+            FileNotFoundError: there are none for this variant and profile; the message says how to get some.
+        """
+        shipping = cls.shipping or Shipping()
+        with_weights = shipping.variants or cls.variants
+        file_of = variant if variant in with_weights else with_weights[0]
+        try:
+            return weights.shipped(cls.name, file_of, active().name if shipping.by_profile else QUICK.name)
+        except FileNotFoundError as error:
+            if cls.shipping is not None:
+                raise
+            raise FileNotFoundError(
+                f"{cls.name}: found no weights, none are shipped; wanted a fit on scans of the scanners in question: "
+                f"load_method({cls.name!r}, {variant!r}, fitted=False).fit(cohort.view(Needs.{cls.needs.name}))"
+            ) from error
+
+    @abstractmethod
+    def fit(self, view: Any, *, generator: torch.Generator | None = None) -> Self:
+        """Learn from a cohort's view (`Cohort.view(self.needs)`); returns itself."""
+
+    # ------------------------------------------------------------------------------------------------------ harmonize
+
+    def harmonize(
+        self,
+        images: Tensor,
+        *,
+        reference: Tensor | None = None,
+        scanner: str | None = None,
+        mask: Tensor | None = None,
+    ) -> Tensor:
+        """Bring images to the target domain.
+
+        Args:
+            images: `(N, 1, D, H, W)` volumes or `(N, 1, H, W)` slices, scanner units. A slice is an image without its
+                height: a method that depends on the height takes the mean over all heights.
+            reference: one image of the target domain, which takes the place of the target's training people; its
+                foreground is found by itself.
+            scanner: the source scanner's name, for methods that are fitted to named scanners; others treat every source
+                alike. Short names of presets will do.
+            mask: bool, same shape as `images`: the brain; the foreground where absent.
+
+        Returns:
+            Same shape, float32, on the same device, in the target scanner's units.
+
+        Raises:
+            ValueError: images that are not finite, constant, or of another rank or grid than the method takes; a mask
+                or a reference that does not fit; a reference where the method is fitted on its target; a scanner that
+                the method does not know; a method that is not fitted.
+        """
+        check_images(images, mask)
+        if reference is not None:
+            return self.to_reference(reference).harmonize(images, scanner=scanner, mask=mask)
+        if not self.is_fitted:
+            wanted = "a reference image, `fit`, or" if self.reference_is_enough else "`fit` or"
+            raise ValueError(f"{self.name}: found no weights, wanted {wanted} loaded weights")
+        scanner = self._source(scanner)
+        if images.ndim == 4 and not self.takes_slices:
+            raise ValueError(f"images: found slices {tuple(images.shape)}, wanted volumes (N, 1, D, H, W)")
+        with torch.no_grad():
+            values = images.detach().float()
+            inside = foreground(values) if mask is None else mask
+            return self._harmonize_any(values, inside, scanner).to(images.device, torch.float32)
+
+    def _harmonize_any(self, images: Tensor, mask: Tensor, scanner: str | None) -> Tensor:
+        """Slices as volumes of one axial slice; a method that tells the two apart changes this."""
+        if images.ndim == 5:
+            return self._harmonize(images, mask, scanner)
+        return self._harmonize(images[..., None], mask[..., None], scanner)[..., 0]
+
+    @abstractmethod
+    def _harmonize(self, images: Tensor, mask: Tensor, scanner: str | None) -> Tensor:
+        """What the method does to checked images.
+
+        Args:
+            images: `(N, 1, D, H, W)` float32, finite, with contrast; a slice has W = 1.
+            mask: bool, same shape.
+            scanner: of `scanners` where the method has any.
+        """
+
+    def to_reference(self, reference: Tensor) -> Self:
+        """The same method fitted to one image, `(1, 1, D, H, W)` or `(1, 1, H, W)`, in place of the target's people.
+
+        Raises:
+            ValueError: a method for which one reference is not enough, several images, an image without contrast.
+        """
+        if not self.reference_is_enough:
+            raise ValueError(
+                f"reference: found an image, wanted none: {self.name} is fitted on its target, which stays the target"
+            )
+        check_images(reference, what="reference")
+        if len(reference) != 1:
+            raise ValueError(f"reference: found {len(reference)} images, wanted one")
+        return self._fitted_to(reference.float())
+
+    def _fitted_to(self, reference: Tensor) -> Self:
+        volumes = reference if reference.ndim == 5 else reference[..., None]
+        return type(self)(self.settings).fit(OneReference(Scans(volumes, foreground(volumes))))
+
+    @property
+    def scanners(self) -> tuple[str, ...]:
+        """The source scanners that `harmonize` tells apart; empty where it treats every source alike."""
+        return ()
+
+    def check_scanner(self, scanner: str | None) -> None:
+        """Refuse a name that this method can do nothing with (ValueError), before anything long begins.
+
+        Methods that treat every source alike take the name of any preset, or none.
+        """
+        if self.scanners:
+            self._source(scanner)
+        elif scanner is not None:
+            preset(scanner)
+
+    def _source(self, scanner: str | None) -> str | None:
+        """The whole name of the scanner that is meant; the only one there is may be left out."""
+        if not self.scanners:
+            return scanner
+        if scanner is None and len(self.scanners) == 1:
+            return self.scanners[0]
+        return full_name(scanner, self.scanners, f"one that {self.name} was fitted to")
+
+    # ---------------------------------------------------------------------------------------------------------- state
+
+    @property
+    @abstractmethod
+    def is_fitted(self) -> bool:
+        """Whether `fit` or `load_state` has been called."""
+
+    def first_steps(self, view: Any) -> float:
+        """One number that the beginning of the recipe gives on a view; a card keeps it, and a test repeats it.
+
+        For what is not trained step by step it is the mean of everything that a fit learns.
+        """
+        return float(torch.cat([tensor.flatten() for tensor in self.fit(view).state().values()]).mean())
+
+    @abstractmethod
+    def state(self) -> dict[str, Tensor]:
+        """What `fit` learned, as named tensors; empty, or ValueError, before."""
+
+    @abstractmethod
+    def load_state(self, state: dict[str, Tensor]) -> Self:
+        """Take over what an earlier `fit` learned; returns itself."""
+
+    def load(self, path: str | Path) -> Self:
+        """Read weights with their card (`harmony_lite.weights.load`); a hash that does not fit is refused."""
+        state, _ = weights.load(Path(path))
+        return self.load_state(state)
+
+
+def check_names(method: str, state: dict[str, Tensor], wanted: set[str]) -> None:
+    """Refuse a state with other tensors than those `wanted` (ValueError)."""
+    if set(state) != wanted:
+        raise ValueError(f"{method}: found the tensors {sorted(state)}, wanted {sorted(wanted)}")
+
+
+def check_tensors(method: str, state: dict[str, Tensor], wanted: dict[str, Tensor], others: set[str]) -> None:
+    """Refuse a state with other names than `wanted` and `others`, or tensors of other shapes (ValueError).
+
+    Args:
+        method: name in the message.
+        state: what was loaded.
+        wanted: a network's tensors by name.
+        others: names of tensors that may have any shape.
+    """
+    check_names(method, state, {*wanted, *others})
+    for name, tensor in wanted.items():
+        if state[name].shape != tensor.shape:
+            found = f"{name} of shape {tuple(state[name].shape)}"
+            raise ValueError(f"{method}: found {found}, wanted {tuple(tensor.shape)}, as the settings say")

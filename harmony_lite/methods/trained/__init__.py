@@ -1,0 +1,9 @@
+"""Trained comparators that several papers share: they see the source domain while they are trained.
+
+In reading order: domain_networks.py (a network for each source domain), unet.py (on pairs), cyclegan.py (unpaired).
+"""
+
+METHODS = {
+    "cyclegan": "harmony_lite.methods.trained.cyclegan:CycleGAN",
+    "unet": "harmony_lite.methods.trained.unet:UNetHarmonizer",
+}

@@ -1,0 +1,175 @@
+"""What U-Net and CycleGAN share: a network for each named source domain, on axial slices in [0, 1].
+
+Both are BlindHarmony's comparators (Jeong et al., ICCV 2023, sections 4.3 and 4.4): unlike it they see the source
+domain while they are trained, and serve that domain alone.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor, nn
+
+from harmony_lite.cohort import Paired, Unpaired
+from harmony_lite.images.checks import check_volumes
+from harmony_lite.images.normalize import slice_minmax
+from harmony_lite.images.slices import brain_slices, mean_tops, through_slices
+from harmony_lite.methods.protocol import Harmonizer, check_tensors
+from harmony_lite.training import History, checkpoint_of
+from harmony_lite.weights import without_counters
+
+__all__ = ["DomainNetworks", "slices_of"]
+
+
+class DomainNetworks(Harmonizer):
+    """One network per source domain; `harmonize(images, scanner=NAME)` takes the one of that name.
+
+    Volumes in and out, slice by slice: every axial slice is scaled by its own minimum and maximum, as in the paper, and
+    the result takes the units that target slices of that height have on average.
+
+    The variants say which source domains the shipped networks were trained on; BlindHarmony's recipe names them: four
+    scanners (its Table 2), or three intensity maps of the target's own scans (its Table 1).
+    """
+
+    variants: ClassVar[tuple[str, ...]] = ("scanners", "maps")
+    is_slicewise: ClassVar[bool] = True
+    on_template_grid: ClassVar[bool] = True
+    is_trained: ClassVar[bool] = True
+
+    def __init__(self, settings: Any) -> None:
+        self.settings = settings
+        self.histories: dict[str, History] = {}  # by source domain
+        self._networks: dict[str, nn.Module] = {}
+        self._tops: Tensor | None = None  # (W,): mean maximum of the target's slices, target units; 0 without brain
+
+    # ----------------------------------------------------------------------------------------- what a method fills in
+
+    @abstractmethod
+    def _new_network(self) -> nn.Module:
+        """The network that maps source slices to target slices, in [0, 1], untrained."""
+
+    @abstractmethod
+    def _trained(
+        self,
+        target: Tensor,
+        source: Tensor,
+        generator: torch.Generator,
+        checkpoint: Path | None,
+        progress: bool,
+        steps: int | None = None,
+    ) -> tuple[nn.Module, History]:
+        """A network after training on slices (B, 1, H, W) in [0, 1]; `steps` stops early on the way of the schedule."""
+
+    # ---------------------------------------------------------------------------------------------------------- fit
+
+    def fit(
+        self,
+        view: Paired | Unpaired,
+        *,
+        generator: torch.Generator | None = None,
+        checkpoint: str | Path | None = None,
+        progress: bool = True,
+    ) -> Self:
+        """Train one network for each source in the view, one after the other.
+
+        Args:
+            view: target and sources; pairs for U-Net, different people for CycleGAN.
+            generator: of first weights, batches and noise; seed 0 when None. Every source begins with the same state.
+            checkpoint: file from which an interrupted training goes on; each source adds its name to it.
+            progress: show a bar for each source.
+
+        Raises:
+            ValueError: scans that are not volumes, not finite or without contrast; a grid that CycleGAN cannot halve
+                twice.
+        """
+        seed = 0 if generator is None else generator.initial_seed()
+        self._networks, self.histories = {}, {}
+        target, self._tops = self._target(view)
+        for name, scans in view.sources.items():
+            file = checkpoint_of(checkpoint, name)
+            chance = torch.Generator().manual_seed(seed)
+            network, self.histories[name] = self._trained(target, slices_of(scans, name), chance, file, progress)
+            self._networks[name] = network.eval()
+        return self
+
+    def first_steps(self, view: Paired | Unpaired) -> float:
+        """Loss, mean over the first three batches and the sources."""
+        target, _ = self._target(view)
+        losses = []
+        for name, scans in view.sources.items():
+            chance = torch.Generator().manual_seed(0)
+            losses += self._trained(target, slices_of(scans, name), chance, None, False, steps=3)[1].losses
+        return sum(losses) / len(losses)
+
+    def _target(self, view: Paired | Unpaired) -> tuple[Tensor, Tensor]:
+        return slices_of(view.target, "target"), mean_tops(view.target.images * view.target.mask)
+
+    @property
+    def history(self) -> History:
+        """All trainings in a row."""
+        return History.joined(self.histories.values())
+
+    @property
+    def tops(self) -> Tensor:
+        """(W,): what 1 of a harmonized slice becomes in the target's units; 0 where no target person has brain."""
+        if self._tops is None:
+            raise ValueError(f"{self.name}: found no network, wanted `fit` or loaded weights")
+        return self._tops
+
+    # ----------------------------------------------------------------------------------------------------- harmonize
+
+    def _harmonize(self, images: Tensor, mask: Tensor, scanner: str | None) -> Tensor:
+        tops = self.tops
+        if images.shape[-1] == 1:  # a slice, at no height
+            tops = tops[tops > 0].mean(0, keepdim=True)
+        if images.shape[-1] != len(tops):
+            raise ValueError(f"images: found {images.shape[-1]} heights, wanted {len(tops)}, as in the target's scans")
+        network = self._networks[scanner].to(images.device)
+        scaled = slice_minmax(images * mask)
+        return through_slices(scaled, mask, lambda slices, *_: network(slices).clamp(0, 1), tops=tops)
+
+    @property
+    def scanners(self) -> tuple[str, ...]:
+        """The source domains that networks were trained on."""
+        return tuple(self._networks)
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether there are networks."""
+        return bool(self._networks)
+
+    # --------------------------------------------------------------------------------------------------------- state
+
+    def state(self) -> dict[str, Tensor]:
+        """`SOURCE/NAME` of each source's network, and `tops`."""
+        return {**_by_source(self._networks), "tops": self.tops}
+
+    def load_state(self, state: dict[str, Tensor]) -> Self:
+        """Take over what an earlier fit learned; the settings have to be those of that fit.
+
+        Raises:
+            ValueError: other tensors than a network of these settings has.
+        """
+        sources = dict.fromkeys(name.partition("/")[0] for name in state if "/" in name)
+        networks = {source: self._new_network() for source in sources}
+        check_tensors(self.name, state, _by_source(networks), {"tops"})
+        for source, network in networks.items():
+            of_source = {name: state[f"{source}/{name}"] for name in without_counters(network)}
+            network.load_state_dict(of_source, strict=False)
+            network.eval()
+        self._networks = networks
+        self._tops = state["tops"]
+        return self
+
+
+def _by_source(networks: dict[str, nn.Module]) -> dict[str, Tensor]:
+    return {f"{source}/{name}": v for source, net in networks.items() for name, v in without_counters(net).items()}
+
+
+def slices_of(scans: Any, what: str) -> Tensor:
+    """Every axial slice with brain of a view's scans, (B, 1, D, H) in [0, 1], person by person and upwards."""
+    check_volumes(scans.images, scans.mask, what=f"{what} scans")
+    return brain_slices(slice_minmax(scans.images * scans.mask), scans.mask)

@@ -1,0 +1,93 @@
+"""U-Net trained on pairs: the supervised comparator of BlindHarmony (Jeong et al., ICCV 2023, supplement 2.2).
+
+It needs what a blind method does without: the same people on the target and on the very source scanner.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Self
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Adam
+from torch.optim.lr_scheduler import CosineAnnealingLR
+
+from harmony_lite.cohort import Needs
+from harmony_lite.methods.trained.domain_networks import DomainNetworks
+from harmony_lite.nets.draws import first_weights, mirrored_batch
+from harmony_lite.nets.unet import UNet
+from harmony_lite.profiles import sized
+from harmony_lite.training import History, train
+
+__all__ = ["SIZES", "SupervisedSettings", "UNetHarmonizer"]
+
+
+@dataclass(frozen=True)
+class SupervisedSettings:
+    """The network and its training.
+
+    Attributes:
+        width: channels at full resolution; not printed.
+        learning_rate: of Adam (supplement 2.2), annealed to 0 along a cosine, where the paper names no schedule.
+        training_steps: the paper prints 120 epochs of up to 76,775 slices; so many are of that order.
+        batch: slices; not printed.
+    """
+
+    width: int = 64
+    learning_rate: float = 1e-3
+    training_steps: int = 120_000
+    batch: int = 64
+
+
+SIZES = {
+    # 82,000 parameters a network: four networks stay under a megabyte
+    "quick": SupervisedSettings(width=5, training_steps=1500, batch=8),
+    "full": SupervisedSettings(),
+}
+
+
+class UNetHarmonizer(DomainNetworks):
+    """A U-Net from source slices to target slices, by the L1 loss on pairs."""
+
+    name: ClassVar[str] = "unet"
+    needs: ClassVar[Needs] = Needs.PAIRED
+
+    @classmethod
+    def from_variant(cls, variant: str) -> Self:
+        """`scanners` or `maps`: the same settings, trained on other domains."""
+        return cls(sized(SIZES))
+
+    def _new_network(self) -> nn.Module:
+        return UNet(self.settings.width)
+
+    def _trained(
+        self,
+        target: Tensor,
+        source: Tensor,
+        generator: torch.Generator,
+        checkpoint: Path | None,
+        progress: bool,
+        steps: int | None = None,
+    ) -> tuple[nn.Module, History]:
+        settings = self.settings
+        if len(target) != len(source):
+            raise ValueError(f"pairs: found {len(source)} source slices, wanted {len(target)}, as of the target")
+        network = first_weights(self._new_network, generator)
+        optimizer = Adam(network.parameters(), lr=settings.learning_rate)
+
+        def draw_batch(generator: torch.Generator) -> tuple[Tensor, Tensor]:
+            return mirrored_batch((source, target), settings.batch, generator)
+
+        def batch_loss(model: nn.Module, batch: tuple[Tensor, Tensor], _: torch.Generator) -> Tensor:
+            inputs, wanted = batch
+            return (model(inputs) - wanted).abs().mean()
+
+        history = train(
+            network.train(), optimizer, batch_loss, draw_batch,
+            steps=steps or settings.training_steps, generator=generator,
+            scheduler=CosineAnnealingLR(optimizer, settings.training_steps),
+            checkpoint=checkpoint, recipe=vars(settings), progress=progress,
+        )  # fmt: skip
+        return network, history

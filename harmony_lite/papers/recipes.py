@@ -1,0 +1,148 @@
+"""How shipped weights are made: whom a method is trained on, how, and by what it is judged when it is saved.
+
+A paper's `recipe.py` names its recipes in `RECIPES`; a method that no paper names is fitted to the target's training
+people and judged by PSNR on two scanners. `data_scripts/train_weights.py` runs recipes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from harmony_lite import weights
+from harmony_lite.cohort import Cohort
+from harmony_lite.evaluate.report import report
+from harmony_lite.methods import Harmonizer, load_method, method_class, names
+from harmony_lite.papers import published
+from harmony_lite.profiles import QUICK, active
+from harmony_lite.splits import people
+
+__all__ = ["FEW", "Recipe", "Trainable", "psnr_by_scanner", "recipe_of", "recipes"]
+
+TARGET = "oasis_trio"
+SCANNERS = (TARGET, "oasis_vision", "oasis_sonata")  # two sources for the card's metric
+FEW = 2  # people of the short retraining that a test repeats
+
+
+class Trainable(Protocol):
+    """What a recipe makes: a method, or what judges methods."""
+
+    settings: Any
+    is_trained: bool
+
+    def state(self) -> dict[str, Tensor]:
+        """What was learned."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one file of weights is made.
+
+    Attributes:
+        name: of the method, or of what judges methods.
+        variant: whose weights they are.
+        people: training and validation people, who share nobody.
+        fitted: trains on people, with a checkpoint where there is one.
+        first_steps: one number that the beginning of the training gives on a few people.
+        metric: what the card says of the validation people.
+        about: what else the card says of the training.
+    """
+
+    name: str
+    variant: str
+    people: Callable[[], tuple[Cohort, Cohort]]
+    fitted: Callable[[Cohort, Path | None], Trainable]
+    first_steps: Callable[[Cohort], float]
+    metric: Callable[[Any, Cohort], Mapping[str, Any]]
+    about: Callable[[Cohort], Mapping[str, Any]]
+
+    @property
+    def path(self) -> Path:
+        """Where the weights are shipped, for the active profile or once for all."""
+        by_profile = self.name not in names() or method_class(self.name).shipping.by_profile
+        profile = active().name if by_profile else QUICK.name
+        return weights.SHIPPED / f"{self.name}.{self.variant}.{profile}.safetensors"
+
+    def settings_of(self, trained: Trainable, training: Cohort) -> dict[str, Any]:
+        """Every setting of the training, for the card."""
+        return {
+            "people": len(training),
+            **self.about(training),
+            "spacing mm": active().spacing,
+            **asdict(trained.settings),
+        }
+
+
+def method_recipe(
+    name: str,
+    variant: str,
+    *,
+    people: Callable[[], tuple[Cohort, Cohort]] | None = None,
+    unfitted: Callable[[], Harmonizer] | None = None,
+    metric: Callable[[Any, Cohort], Mapping[str, Any]] | None = None,
+    about: Callable[[Cohort], Mapping[str, Any]] | None = None,
+) -> Recipe:
+    """The recipe of a method; what is left out is as for a method that no paper names."""
+
+    def new() -> Harmonizer:
+        return unfitted() if unfitted else load_method(name, variant, fitted=False)
+
+    def fitted(training: Cohort, checkpoint: Path | None) -> Harmonizer:
+        method = new()
+        options = {"checkpoint": checkpoint} if method.is_trained else {}
+        return method.fit(training.view(method.needs), **options)
+
+    def first_steps(few: Cohort) -> float:
+        method = new()
+        return method.first_steps(few.view(method.needs))
+
+    return Recipe(
+        name,
+        variant,
+        people or training_and_validation,
+        fitted,
+        first_steps,
+        metric or psnr_by_scanner,
+        about or (lambda _: {"target": TARGET}),
+    )
+
+
+def training_and_validation() -> tuple[Cohort, Cohort]:
+    """Training and validation people of the active profile on the target and two sources."""
+    return people(SCANNERS)[:2]
+
+
+def psnr_by_scanner(method: Harmonizer, validation: Cohort) -> dict[str, dict[str, float]]:
+    """PSNR in dB, mean over the validation people, by source."""
+    table = report(method, validation, measures=["psnr"])
+    return {"validation psnr dB": table.groupby("scanner").value.mean().round(2).to_dict()}
+
+
+def recipes() -> list[Recipe]:
+    """Every recipe: those that papers name, and one for each further variant with weights of its own."""
+    modules = sorted(published.FOLDER.glob("*/recipe.py"))
+    named = [
+        recipe for path in modules for recipe in import_module(f"harmony_lite.papers.{path.parent.name}.recipe").RECIPES
+    ]
+    known = {(recipe.name, recipe.variant) for recipe in named}
+    others = [
+        method_recipe(name, variant)
+        for name in names()
+        if (shipping := method_class(name).shipping) is not None
+        for variant in shipping.variants or method_class(name).variants
+        if (name, variant) not in known
+    ]
+    return sorted([*named, *others], key=lambda recipe: (recipe.name, recipe.variant))
+
+
+def recipe_of(name: str, variant: str) -> Recipe:
+    """One recipe; ValueError where there is none."""
+    for recipe in recipes():
+        if (recipe.name, recipe.variant) == (name, variant):
+            return recipe
+    raise ValueError(f"recipe: found none of {name}, variant {variant}, wanted one of a shipped file of weights")
