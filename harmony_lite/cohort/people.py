@@ -269,7 +269,7 @@ class Cohort:
     # ------------------------------------------------------------------------------------------------------ views
 
     def view(self, needs: Needs) -> View:
-        """Exactly what a method may see, as copies; ValueError for scanners or scans that the view needs and are not."""
+        """What a method may see, as copies; ValueError where there are no such scanners or scans."""
         needs = Needs(needs)
         target = self.scanners[0]
         if needs is Needs.TARGET_ONLY:
