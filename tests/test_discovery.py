@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import made_paper
 import pytest
 
 import harmony_lite
@@ -121,55 +122,6 @@ def test_a_package_that_does_not_load_is_named_when_its_method_is_asked_for(some
 
 # ---------------------------------------------------------------------------------------------------------- a new paper
 
-PAPER = """
-[paper]
-number = 90
-name = "throwaway"
-short = "Throw Away"
-title = "A paper that is made for a test"
-authors = ["Nobody"]
-venue = "nowhere"
-year = 2026
-identifier = ""
-
-[hyperparameters]
-rate = { value = 1, place = "section 1", about = "nothing" }
-
-[methods]
-"ours" = "throwaway-gain"
-
-[conditions]
-"Vision" = ["oasis_vision"]
-
-[[table]]
-place = "Table 1"
-title = "PSNR"
-
-[[table.measure]]
-name = "psnr"
-unit = "dB"
-better = "higher"
-
-[table.measure.values]
-"ours" = { "Vision" = 20.5 }
-"theirs" = { "Vision" = 19.5 }
-
-[[claim]]
-id = "ours-better"
-place = "section 2"
-claim = "ours is better than theirs"
-rule = "better than"
-direction = "higher"
-cells = ["Table 1 | psnr | ours | *"]
-against = ["Table 1 | psnr | theirs | *"]
-
-[[item]]
-kind = "table"
-number = "1"
-place = "Table 1"
-about = "PSNR of two methods"
-function = "harmony_lite.papers.throwaway.experiment.measure"
-"""
 EXPERIMENT = '''
 """A paper that is made for a test.
 
@@ -217,7 +169,7 @@ def test_a_new_papers_folder_is_seen_by_ledger_exercises_results_and_index(tmp_p
     folder.mkdir()
     places = "METHODS = {'throwaway-gain': 'harmony_lite.papers.throwaway.method:Gain'}"
     (folder / "__init__.py").write_text(f'"""A paper that is made for a test."""\n\n{places}\n')
-    (folder / "published.toml").write_text(PAPER)
+    (folder / "published.toml").write_text(made_paper.TOML)
     (folder / "experiment.py").write_text(EXPERIMENT)
     (folder / "exercises_90.py").write_text(EXERCISE)
     rows = [
@@ -236,6 +188,7 @@ def test_a_new_papers_folder_is_seen_by_ledger_exercises_results_and_index(tmp_p
     assert seen["exercises"] == ["90.1"] and seen["method"] and seen["people"] == 3
     assert seen["rows"] == [
         ["ours-better", "holds here", 3.0],
+        ["looks-alike", None, None],
         ["Table 1 | psnr | ours | Vision", None, 21.0],
         ["Table 1 | psnr | theirs | Vision", None, 18.0],
     ]
@@ -243,4 +196,4 @@ def test_a_new_papers_folder_is_seen_by_ledger_exercises_results_and_index(tmp_p
     assert "`harmony_lite.papers.throwaway.experiment.measure`" in seen["page"]  # the index
     assert "[Throw Away](ledger_throwaway.md)" in seen["front"]
     printed = run(None, tmp_path, "ledger", "throwaway")
-    assert printed.returncode == 0 and "throwaway: 1 claims, 1 with a verdict" in printed.stdout, printed.stderr
+    assert printed.returncode == 0 and "throwaway: 2 claims, 1 with a verdict" in printed.stdout, printed.stderr
