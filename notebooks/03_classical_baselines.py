@@ -55,6 +55,7 @@ from harmony_lite.papers.blindharmony import experiment as experiment
 from harmony_lite.papers.experiments import Fitted
 from harmony_lite.profiles import active
 from harmony_lite.show import COLOURS, dots, show, strip
+from harmony_lite.splits import people
 from harmony_lite.tasks.tissue import segment_tissues, volumes_ml
 
 profile = active()
@@ -74,9 +75,7 @@ print(f"profile {profile.name}: {profile.spacing} mm voxels; harmony_lite {hl.__
 
 # %%
 scanners = ["oasis_trio", "oasis_vision", "oasis_sonata"]
-sizes = profile.train_subjects, profile.validation_subjects, profile.test_subjects
-everyone = hl.Cohort.simulate(sum(sizes), scanners, profile.spacing, seed=profile.seed)
-training, _, test = everyone.split(*sizes)
+training, _, test = people(scanners)
 seen, cohort = training.subset(range(9)), test.subset(range(3))
 mask = cohort.mask
 units = {name: cohort.scans(name) for name in ("trio", "vision", "sonata")}  # (3, 1, D, H, W), scanner units

@@ -54,6 +54,7 @@ from harmony_lite.papers.blindharmony import experiment as blindharmony
 from harmony_lite.papers.experiments import Fitted
 from harmony_lite.profiles import active
 from harmony_lite.show import COLOURS, show
+from harmony_lite.splits import people
 from harmony_lite.tasks.segmentation import WhiteMatterUNet
 
 profile = active()
@@ -79,9 +80,7 @@ print(f"profile {profile.name}: {profile.spacing} mm voxels; harmony_lite {hl.__
 
 # %%
 scanners = [*blindharmony.PEOPLE_ON, "t2_spin_echo"]  # the target, and the paper's four source scanners
-sizes = profile.train_subjects, profile.validation_subjects, profile.test_subjects
-everyone = hl.Cohort.simulate(sum(sizes), scanners, profile.spacing, seed=profile.seed)
-person = everyone.split(*sizes)[2].subset([0])
+person = people(scanners)[2].subset([0])
 target, mask = person.scans("trio"), person.mask
 bent = person.with_target("oasis_trio").with_maps(blindharmony.CURVES)
 fitted = Fitted("nothing is fitted here", profile)  # every method below comes with the package
