@@ -130,8 +130,7 @@ class BlindHarmony(Harmonizer):
         start, tops, _ = self._fitted()
         check_grid(images, start.shape)
         scaled = slice_minmax(images * mask)
-        harmonized = through_slices(scaled, mask, lambda *part: self._loop(*part).images, tops=tops, batch=None)
-        return harmonized
+        return through_slices(scaled, mask, lambda *part: self._loop(*part).images, tops=tops, batch=None)
 
     def _without_heights(self) -> Self:
         """The same method for slices at no height: averaged slice, unit and moments are the mean over all heights."""
