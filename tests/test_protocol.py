@@ -3,8 +3,8 @@
 A new method gets these tests for nothing. One that is trained needs its small settings in `phantoms.SMALL`.
 """
 
-import itertools
 import re
+import signal
 from types import SimpleNamespace
 
 import numpy as np
@@ -133,33 +133,39 @@ def test_first_steps_are_one_number_that_comes_again(case):
     assert np.isfinite(found[0]) and found[0] == found[1]
 
 
-@that(lambda cls: cls.is_trained)
-def test_an_interrupted_training_goes_on_to_the_same_numbers(case, tmp_path, monkeypatch):
-    """Stopped again and again while a batch is drawn, and called again; a finished one is read, not trained."""
-    view, file, drawn, randint = view_for(case.method.needs), tmp_path / "some.checkpoint", [], torch.randint
-    calls, allowed = [], 10**9
+@pytest.fixture
+def ctrl_c():
+    """Ctrl-C as in a terminal, also where a test run ignores it (in the background)."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
-    def stops(*arguments, **options):
-        if options.get("generator") is not None:
-            drawn.append(1)
-            if len(drawn) > allowed:
-                raise KeyboardInterrupt
+
+@that(lambda cls: cls.is_trained)
+def test_an_interrupted_training_goes_on_to_the_same_numbers(case, tmp_path, monkeypatch, ctrl_c):
+    """Ctrl-C in the midst of each call until one comes to its end; a finished training is read, not repeated."""
+    view, file, randint = view_for(case.method.needs), tmp_path / "some.checkpoint", torch.randint
+    draws, interrupted, last = 0, 0, None
+
+    def counted(*arguments, **options):  # each step of a training draws
+        nonlocal draws
+        draws += options.get("generator") is not None
+        if draws == last:
+            signal.raise_signal(signal.SIGINT)
         return randint(*arguments, **options)
 
-    monkeypatch.setattr(torch, "randint", stops)
+    monkeypatch.setattr(torch, "randint", counted)
     whole = fit(case.unfitted(), view)
-    allowed, resumed = len(drawn) // 3 + 1, None
+    draws, last, resumed = 0, draws // 3, None
     while resumed is None:
-        drawn.clear()
-        calls.append(1)
-        assert len(calls) < 10, "it begins from the start each time"
         try:
             resumed = fit(case.unfitted(), view, checkpoint=file)
         except KeyboardInterrupt:
-            continue
-    drawn.clear()
+            draws, interrupted = 0, interrupted + 1
+            assert interrupted < 9, "it begins from the start each time"
+    draws = 0
     read = fit(case.unfitted(), view, checkpoint=file)
-    assert len(calls) >= 3 and not drawn and whole.history.losses
+    assert interrupted >= 2 and draws < last and whole.history.losses
     for other in (resumed, read):
         assert other.history.losses == whole.history.losses
         assert all(torch.equal(other.state()[name], tensor) for name, tensor in whole.state().items())
@@ -221,10 +227,12 @@ def test_a_straight_line_is_one(case):
 
 @that(lambda cls: cls.is_slicewise)
 def test_slice_by_slice_a_mask_may_leave_heights_out(case):
+    """To the same numbers in the default variant; in others the noise of a slice may depend on those before it."""
     one = torch.zeros_like(case.inside)
     one[..., 14] = case.inside[..., 14]
     found = harmonized(case.method, case.images, mask=one)
-    torch.testing.assert_close(found[..., 14], case.result[..., 14], rtol=1e-4, atol=1e-2)
+    if case.variant == type(case.method).variants[0]:
+        torch.testing.assert_close(found[..., 14], case.result[..., 14], rtol=1e-4, atol=1e-2)
     tops = case.method.tops
     assert tops.shape == case.images.shape[-1:] and not bool(found[..., 13].any())
     assert bool((case.result.amax((0, 1, 2, 3)) <= tops * (1 + 1e-6)).all())
@@ -284,7 +292,9 @@ def test_spoilt_images_are_refused(case, kind):
 @pytest.mark.parametrize("kind", MASKS)
 def test_masks_that_do_not_fit_are_refused(case, kind):
     spoil, found = MASKS[kind]
-    with pytest.raises(ValueError, match=rf"mask: found {found}, wanted torch.bool \(2, 1, 28, 32, 26\), as the images"):
+    with pytest.raises(
+        ValueError, match=rf"mask: found {found}, wanted torch.bool \(2, 1, 28, 32, 26\), as the images"
+    ):
         harmonized(case.method, case.images, mask=spoil(case.inside))
 
 
@@ -309,7 +319,9 @@ def test_a_reference_is_a_fit_on_it_and_goes_before_any_other(case):
     given = case.unfitted().harmonize(images, reference=reference.images, mask=inside)
     torch.testing.assert_close(given, fit(case.unfitted(), OneReference(reference)).harmonize(images, mask=inside))
     assert torch.equal(case.method.harmonize(images, reference=reference.images, mask=inside), given)
-    assert not torch.allclose(given, case.result) and torch.equal(case.method.harmonize(images, mask=inside), case.result)
+    assert not torch.allclose(given, case.result) and torch.equal(
+        case.method.harmonize(images, mask=inside), case.result
+    )
 
 
 @that(lambda cls: cls.reference_is_enough and cls.takes_slices)
@@ -381,14 +393,23 @@ def test_state_goes_round(case, tmp_path):
         torch.testing.assert_close(results[0], case.result)  # an averaged image is kept in 8 bits
 
 
-@that(lambda cls: cls.shipping is not None)
-def test_half_precision_is_enough_for_what_is_shipped(case, tmp_path):
+@that(lambda cls: cls.shipping is not None and not cls.is_trained)
+def test_half_precision_is_enough_for_a_fit_that_is_shipped(case, tmp_path):
     path = tmp_path / "some.safetensors"
     card = {"command": "make weights", "profile": "quick", "data_seed": 0, "minutes": 0.1}
     weights.save(case.method.state(), path, **card, metric={}, recipe={}, half=True)
     half, whole = case.unfitted().load(path), case.unfitted().load_state(case.method.state())
     results = [harmonized(method, case.images, mask=case.inside) for method in (half, whole)]
     assert float((results[0] - results[1]).abs().max()) < 3e-3 * float(results[1].max())
+
+
+@that(lambda cls: cls.shipping is not None and not cls.shipping.by_profile)
+def test_weights_for_every_profile_do_not_know_the_grid(case):
+    size = (24, 36, 30)
+    other, state = fit(case.unfitted(), view_for(case.method.needs, size=size)), case.method.state()
+    assert {name: t.shape for name, t in other.state().items()} == {name: t.shape for name, t in state.items()}
+    images, inside = people(1, size=size)
+    assert harmonized(case.method, images, mask=inside).shape == images.shape
 
 
 def test_foreign_states_are_refused(case):
