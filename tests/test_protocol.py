@@ -95,6 +95,10 @@ def test_unfitted_it_says_what_it_wants(case):
     wanted = "a reference image, `fit`, or" if case.method.reference_is_enough else "`fit` or"
     with pytest.raises(ValueError, match=f"{case.name}: found no weights, wanted {wanted} loaded weights"):
         case.unfitted().harmonize(case.images, mask=case.inside, scanner=SOURCE)
+    try:
+        assert case.unfitted().state() == {}
+    except ValueError as error:
+        assert re.search(f"{case.name}: found no .*, wanted `fit` or loaded weights", str(error))
 
 
 def test_a_fit_is_repeated_and_leaves_what_it_saw_as_it_was(case):
@@ -234,6 +238,8 @@ def test_slice_by_slice_a_mask_may_leave_heights_out(case):
     if case.variant == type(case.method).variants[0]:
         torch.testing.assert_close(found[..., 14], case.result[..., 14], rtol=1e-4, atol=1e-2)
     tops = case.method.tops
+    with pytest.raises(ValueError, match=f"{case.name}: found no .*, wanted `fit` or loaded weights"):
+        assert case.unfitted().tops is None
     assert tops.shape == case.images.shape[-1:] and not bool(found[..., 13].any())
     assert bool((case.result.amax((0, 1, 2, 3)) <= tops * (1 + 1e-6)).all())
 
