@@ -19,19 +19,6 @@ from harmony_lite.methods.trained.unet import SupervisedSettings
 from harmony_lite.papers.blindharmony.prior import FlowSettings
 from harmony_lite.papers.mispel.settings import MispelSettings
 
-__all__ = [
-    "MOSTLY_WHITE",
-    "SCANNERS",
-    "SIZE",
-    "axes_of",
-    "changed",
-    "fit",
-    "people",
-    "small",
-    "target_view",
-    "view_for",
-]
-
 SIZE = (28, 32, 26)  # an axial slice can be folded, or halved, twice
 MOSTLY_WHITE = {"radii": (0.6, 0.75), "slope": 30.0}  # as much, and as even, as a white stripe wants it
 SCANNERS: dict[str, Callable[[Tensor], Tensor]] = {  # the first one is the target; 0 stays 0

@@ -173,7 +173,7 @@ def test_refusals_of_the_table():
         fit_combat(np.where(np.arange(data.size).reshape(data.shape) == 5, np.nan, data), scanners)
     with pytest.raises(ValueError, match="target: found 'prisma', wanted one of sonata, trio, vision"):
         fit_combat(data, scanners, target="prisma")
-    with pytest.raises(ValueError, match=r"found shape \(60,\), wanted \(samples, features\)"):
+    with pytest.raises(ValueError, match=r"found shape \(60,\), wanted \(scans, features\)"):
         fit_combat(data[:, 0], scanners)
 
 

@@ -38,14 +38,12 @@ def test_variants_are_settings():
     assert [NccAscent.from_variant(variant).settings.matched for variant in NccAscent.variants] == [False, True]
 
 
-def test_the_result_is_in_the_targets_units_whatever_the_sources(method):
+def test_the_result_is_in_the_targets_units(method):
     view, (images, inside) = target_view(), people()
     method.fit(view)
     wanted, found = view.target.images[view.target.mask], method.harmonize(images, mask=inside)
     assert float(found[inside].mean()) == pytest.approx(float(wanted.mean()), rel=0.1)
     assert float(found[inside].std()) == pytest.approx(float(wanted.std()), rel=0.2)
-    again = method.harmonize(1e-3 * images, mask=inside)
-    assert float((again - found)[inside].abs().mean()) < 1e-3 * float(wanted.mean())
 
 
 @pytest.mark.parametrize("cls", [Ssimh, NccAscent])

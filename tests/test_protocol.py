@@ -96,9 +96,11 @@ def test_unfitted_it_says_what_it_wants(case):
     with pytest.raises(ValueError, match=f"{case.name}: found no weights, wanted {wanted} loaded weights"):
         case.unfitted().harmonize(case.images, mask=case.inside, scanner=SOURCE)
     try:
-        assert case.unfitted().state() == {}
+        state = case.unfitted().state()
     except ValueError as error:
         assert re.search(f"{case.name}: found no .*, wanted `fit` or loaded weights", str(error))
+    else:
+        assert set(state) < set(case.method.state()), "what nobody has learned is not in it"
 
 
 def test_a_fit_is_repeated_and_leaves_what_it_saw_as_it_was(case):
@@ -197,6 +199,11 @@ def test_nothing_is_random(case):
     state = torch.get_rng_state()
     again = harmonized(case.method, case.images, mask=case.inside)
     assert torch.equal(again, case.result) and torch.equal(torch.get_rng_state(), state)
+
+
+def test_gain_of_the_source_does_not_matter(case):
+    result = harmonized(case.method, 3 * case.images, mask=case.inside)
+    assert float((result - case.result).abs().mean()) < 1e-3 * float(case.result.mean())
 
 
 def test_background_stays_0(case):
