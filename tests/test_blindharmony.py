@@ -234,9 +234,10 @@ def in_slices(volume, heights):
 
 
 def starts(cohort, heights):
-    """x0 at the same height, by its definition: the mean over the target's people of slices in [0, 1]."""
+    """x0 at the same height: the mean over the target's people of slices in [0, 1], in 255 steps as a file keeps it."""
     target = cohort.subset(range(4)).view(Needs.TARGET_ONLY).target
-    return in_slices(slice_minmax(target.images * target.mask).mean(0)[0], heights)
+    averaged = slice_minmax(target.images * target.mask).mean(0)[0]
+    return in_slices((averaged / averaged.max() * 255).round() / 255 * averaged.max(), heights)
 
 
 def test_the_ascent_keeps_the_mean_and_the_deviation_of_where_it_begins(fitted, cohort, person):

@@ -98,9 +98,9 @@ def test_unfitted_it_says_what_it_wants(case):
     try:
         state = case.unfitted().state()
     except ValueError as error:
-        assert re.search(f"{case.name}: found no .*, wanted `fit` or loaded weights", str(error))
+        assert re.search(f"{case.name}: found no weights, wanted .* loaded weights", str(error))
     else:
-        assert set(state) < set(case.method.state()), "what nobody has learned is not in it"
+        assert state == {}
 
 
 def test_a_fit_is_repeated_and_leaves_what_it_saw_as_it_was(case):
@@ -253,7 +253,7 @@ def test_slice_by_slice_a_mask_may_leave_heights_out(case):
 
 @that(lambda cls: cls.on_template_grid)
 def test_another_grid_is_refused_where_the_model_has_its_own(case):
-    with pytest.raises(ValueError, match=r"images: found .*, wanted .*, as (in )?the target's scans"):
+    with pytest.raises(ValueError, match=r"images: found .*, wanted .*(that of the fit|as in the target's scans)"):
         harmonized(case.method, case.images[..., 1:], mask=case.inside[..., 1:])
 
 
@@ -402,8 +402,7 @@ def test_state_goes_round(case, tmp_path):
         assert all(torch.equal(other.state()[name], tensor) for name, tensor in state.items())
     results = [harmonized(method, case.images, mask=case.inside) for method in (again, read)]
     torch.testing.assert_close(*results)
-    if not any(name.endswith("image") and t.dtype == torch.uint8 for name, t in state.items()):
-        torch.testing.assert_close(results[0], case.result)  # an averaged image is kept in 8 bits
+    torch.testing.assert_close(results[0], case.result)
 
 
 @that(lambda cls: cls.shipping is not None and not cls.is_trained)

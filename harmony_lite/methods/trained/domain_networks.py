@@ -157,8 +157,7 @@ class DomainNetworks(Harmonizer):
     @property
     def tops(self) -> Tensor:
         """(W,): what 1 of a harmonized slice becomes in the target's units; 0 where no target person has brain."""
-        if self._tops is None:
-            raise ValueError(f"{self.name}: found no network, wanted `fit` or loaded weights")
+        self.check_fitted()
         return self._tops
 
     # ----------------------------------------------------------------------------------------------------- harmonize
@@ -197,7 +196,7 @@ class DomainNetworks(Harmonizer):
         """
         sources = dict.fromkeys(name.partition("/")[0] for name in state if "/" in name)
         networks = {source: self._new_network() for source in sources}
-        check_tensors(self.name, state, _by_source(networks), {"tops"})
+        check_tensors(self.name, state, _by_source(networks), {"tops": 1})
         for source, network in networks.items():
             of_source = {name: state[f"{source}/{name}"] for name in without_counters(network)}
             network.load_state_dict(of_source, strict=False)
