@@ -40,7 +40,6 @@ FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__in
 ABOVE_A_METHOD = re.compile(r"experiment|recipe|exercises_\d\d")
 LONGEST = 350
 LONG_WITH_A_REASON = {
-    "evaluate/metrics.py": "fifteen measures in the order of a chapter; each is short",
     "simulate/anatomy.py": "the key of the people's cache: cutting it in two would simulate everybody again",
 }
 
