@@ -19,7 +19,7 @@ import sys
 
 from nbclient.exceptions import CellExecutionError
 from series_book import book
-from series_budget import BUDGET_MARKERS, COMMAND_LIMITS, budget, note, over_budget
+from series_budget import COMMAND_LIMITS, budget, note, over_budget
 from series_execution import execute_all, executed, run
 from series_pairs import (
     BUILD,
