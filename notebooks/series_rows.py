@@ -50,7 +50,7 @@ def entry(source: Path) -> Entry:
     """What the lists say about a notebook.
 
     Raises:
-        ValueError: its first cell has no title with the file's number, or no sentence about what one will be able to do.
+        ValueError: its first cell lacks a title with the file's number, or what you will be able to do.
     """
     text = jupytext.read(source, fmt="py:percent").cells[0].source
     title = TITLE.search(text)
@@ -78,7 +78,9 @@ def groups(folder: Path = FOLDER) -> dict[str, list[Entry]]:
         names = sorted({one.paper for one in entries})
         if ten != "0" and (len(names) > 1 or not names[0]):
             titles = ", ".join(repr(one.title) for one in entries)
-            raise ValueError(f"notebooks {ten}0 to {ten}9: found the titles {titles}, wanted 'PAPER: part' of one paper")
+            raise ValueError(
+                f"notebooks {ten}0 to {ten}9: found the titles {titles}, wanted 'PAPER: part' of one paper"
+            )
         found.setdefault(GROUND if ten == "0" else names[0], []).extend(entries)
     return found
 

@@ -6,7 +6,8 @@ tissue, each time another one), and sizes. Age then sets three volumes, each hit
 matter by thinning cortex next to sulcal CSF, white matter by moving the grey-white border, ventricles by moving their
 wall.
 
-All random draws are made first and in a fixed order (`person_draws`), so that one seed is one person at every age and on every grid.
+All random draws are made first and in a fixed order (`person_draws`), so that one seed is one person at every age and
+on every grid.
 Scans of these people are skull-stripped; the deep structures are landmark regions of template space, warped along.
 """
 
