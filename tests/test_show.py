@@ -24,7 +24,7 @@ FIGURES = {
     "histograms": lambda: show.histograms({"a": IMAGE, "b": VOLUME}),
     "curves": lambda: show.curves(np.arange(5), {"a": np.arange(5)}, xlabel="x", ylabel="y", mark=2),
     "dots": lambda: show.dots({"a": [1, 2], "b": [2, 3]}, marks={"b": [2.5]}, xlabel="dB"),
-    "panels": lambda: show.panels(2, 2, title="t")[0],
+    "panels": lambda: show.panels(2, 2)[0],
     "diagram": lambda: show.diagram({"a": (1, 1, "one"), "b": (4, 1, "two")}, [("a", "b", "then")], "t"),
     "table": lambda: show.table(pd.DataFrame({"x": [0.123456]}, index=["row"]), digits=3),
 }
@@ -74,7 +74,10 @@ def size_of(figure):
 def test_panels_and_diagrams_are_sharp_and_older_figures_keep_their_size():
     figure, axes = show.panels(3, size=(6, 2))
     assert axes.shape == (3,) and show.panels(3, 2)[1].shape == (2, 3)
+    axes[0].plot([0, 1], label="line")
     axes[0].set(xlabel="x", ylabel="y", title="t", xlim=(0, 1))
+    assert not axes[0].legend().get_frame_on()
+    axes[0].text(0.5, 0.5, "here")
     figure.canvas.draw()
     texts = [text for axis in axes for text in axis.findobj(plt.Text) if text.get_text()]
     assert min(text.get_fontsize() for text in texts) >= 9
@@ -88,19 +91,27 @@ def test_panels_and_diagrams_are_sharp_and_older_figures_keep_their_size():
 
 
 def test_an_image_is_turned_upright_in_its_own_window():
-    _, (axis,) = show.panels()
+    _, axis = show.panels()
     drawn = show.image(axis, IMAGE, (0.2, 0.7), "name")
     assert np.array_equal(drawn.get_array(), IMAGE.T) and drawn.origin == "lower"
     assert drawn.get_clim() == (0.2, 0.7) and axis.get_title() == "name" and len(axis.get_xticks()) == 0
 
 
-def test_a_label_stands_on_its_arrow():
-    boxes = {"a": (1, 1.5, "a"), "b": show.Box(7, 1.5, "b", colour="red")}
-    arrows = [("a", "b", "straight"), show.Arrow("a", "b", "bent", bend=0.3), ("b", "a", "moved", 0, "red", (0, 0.5))]
-    texts = {text.get_text(): text.get_position() for text in show.diagram(boxes, arrows).axes[0].texts}
-    assert texts["straight"] == pytest.approx((4, 1.5), abs=0.1)
-    assert texts["bent"] == pytest.approx((4, 1.5 - 0.3 * 6 / 2), abs=0.1)
-    assert texts["moved"] == pytest.approx((4, 2), abs=0.1)
+def test_a_label_stands_beside_its_arrow():
+    boxes = {"a": (1, 1.5, "a"), "b": show.Box(7, 1.5, "b", colour="red"), "c": (1, 0.3, "c")}
+    arrows = [
+        ("a", "b", "straight"),
+        show.Arrow("a", "b", "left", bend=0.3),
+        ("a", "b", "right", -0.3),
+        ("c", "a", "up"),
+    ]
+    figure = show.diagram(boxes, arrows)
+    places = {text.get_text(): text.get_position() for text in figure.axes[0].texts}
+    assert places["straight"] == pytest.approx((4, 1.5), abs=0.15)
+    bow = 0.3 * 6 / 2  # of the curve's middle above or below the straight line
+    assert places["left"] == pytest.approx((4, 1.5 + bow), abs=0.2)
+    assert places["right"] == pytest.approx((4, 1.5 - bow), abs=0.2)
+    assert places["up"] == pytest.approx((1, 0.9), abs=0.15)
 
 
 @pytest.mark.parametrize(
@@ -108,8 +119,8 @@ def test_a_label_stands_on_its_arrow():
     [
         (lambda: show.panels(0), "found 0 columns"),
         (lambda: show.panels(size=(0, 1)), "wanted two positive"),
-        (lambda: show.image(show.panels()[1][0], VOLUME), r"wanted \(D, H\)"),
-        (lambda: show.image(show.panels()[1][0], IMAGE, (1, 1)), "black below white"),
+        (lambda: show.image(show.panels()[1], VOLUME), r"wanted \(H, W\)"),
+        (lambda: show.image(show.panels()[1], IMAGE, (1, 1)), "rising order"),
         (lambda: show.diagram({}), "found none"),
         (lambda: show.diagram({"a": (9, 1, "a")}), "within"),
         (lambda: show.diagram({"a": (1, 1, "a")}, [("a", "c")]), "found 'a' to 'c'"),

@@ -1,10 +1,10 @@
 """Boxes with text and arrows between them: how a method works, in one picture.
 
-    diagram(
-        {"x": (1.5, 1, "image x"), "z": (5.5, 1, "latent z", COLOURS[1])},
-        [("x", "z", "f", 0.3), ("z", "x", "shrink, then f⁻¹", 0.3)],
-        title="The loop",
-    )
+diagram(
+    {"x": (1.5, 1, "image x"), "z": (5.5, 1, "latent z", COLOURS[1])},
+    [("x", "z", "f", 0.3), ("z", "x", "shrink, then f⁻¹", 0.3)],
+    title="The loop",
+)
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch
 from matplotlib.text import Text
+from matplotlib.transforms import Bbox
 
 from harmony_lite.show.figures import COLOURS, SHARP
 
@@ -63,9 +64,9 @@ class Arrow(NamedTuple):
 
 def diagram(
     boxes: Mapping[str, Box | tuple],
-    arrows: Sequence[Arrow | tuple],
-    *,
+    arrows: Sequence[Arrow | tuple] = (),
     title: str = "",
+    *,
     size: tuple[float, float] = (8.0, 3.0),
     fontsize: float = 11.0,
 ) -> Figure:
@@ -119,9 +120,7 @@ def _draw_box(axis: Axes, box: Box, fontsize: float) -> Text:
     return axis.text(box.x, box.y, box.text, zorder=2, **style)
 
 
-def _draw_arrow(
-    axis: Axes, arrow: Arrow, boxes: Mapping[str, Box], texts: Mapping[str, Text], fontsize: float
-) -> None:
+def _draw_arrow(axis: Axes, arrow: Arrow, boxes: Mapping[str, Box], texts: Mapping[str, Text], fontsize: float) -> None:
     start, end = (np.array([boxes[name].x, boxes[name].y]) for name in (arrow.start, arrow.end))
     frames = (texts[name].get_bbox_patch() for name in (arrow.start, arrow.end))
     patch = FancyArrowPatch(
@@ -132,22 +131,27 @@ def _draw_arrow(
     )  # fmt: skip
     axis.add_patch(patch)
     if arrow.label:
-        figure = axis.figure
-        figure.draw_without_rendering()
-        visible = patch.get_path().vertices  # the part between the frames, inches
-        middle = _middle(visible)
+        extents = [texts[name].get_bbox_patch().get_window_extent() for name in (arrow.start, arrow.end)]
+        frames = [extent.transformed(axis.transData.inverted()) for extent in extents]
         outwards = _outwards(start, end, arrow.bend)
-        x, y = middle + AWAY * outwards
+        x, y = _middle(start, end, arrow.bend, frames) + AWAY * outwards
         is_beside = abs(outwards[0]) > 0.8
         ha = ("left" if outwards[0] > 0 else "right") if is_beside else "center"
         va = "center" if is_beside else ("bottom" if outwards[1] > 0 else "top")
         axis.text(x, y, arrow.label, ha=ha, va=va, fontsize=fontsize, color=arrow.colour, zorder=4, linespacing=1.2)
 
 
-def _middle(vertices: np.ndarray) -> np.ndarray:
-    """Middle of a quadratic Bezier curve of three points, or of a line of two."""
-    first, last = vertices[0], vertices[-1]
-    return (first + last) / 2 if len(vertices) < 3 else (first + 2 * vertices[1] + last) / 4
+def _middle(start: np.ndarray, end: np.ndarray, bend: float, frames: Sequence[Bbox]) -> np.ndarray:
+    """Middle of the part of an arrow that is seen, outside the frames of its two boxes."""
+    along = end - start
+    control = (start + end) / 2 + bend * np.array([-along[1], along[0]])  # as matplotlib's arc3 has it
+    t = np.linspace(0, 1, 201)[:, None]
+    way = (1 - t) ** 2 * start + 2 * t * (1 - t) * control + t**2 * end
+    seen = np.ones(len(way), dtype=bool)
+    for frame in frames:
+        seen &= ~((way >= frame.min) & (way <= frame.max)).all(1)
+    places = way[seen] if seen.any() else way
+    return places[len(places) // 2]
 
 
 def _outwards(start: np.ndarray, end: np.ndarray, bend: float) -> np.ndarray:

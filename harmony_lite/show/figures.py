@@ -30,7 +30,7 @@ __all__ = [
 # Okabe and Ito's palette, which people with any colour vision can tell apart
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 _DPI = 66  # of the functions here
-SHARP_DPI = 110  # of figures that come from `panels` and `diagram`; a figure of at least that keeps its own
+SHARP = 110  # of figures that come from `panels` and `diagram`; a figure of at least that keeps its own
 _VIEWS = ("sagittal", "coronal", "axial")
 
 
@@ -60,7 +60,7 @@ def png(figure: Figure) -> bytes:
     from PIL import Image
 
     full, small = io.BytesIO(), io.BytesIO()
-    dpi = figure.dpi if figure.dpi >= SHARP_DPI else _DPI
+    dpi = figure.dpi if figure.dpi >= SHARP else _DPI
     figure.savefig(full, format="png", dpi=dpi, bbox_inches="tight")
     plt.close(figure)
     palette = Image.open(full).convert("RGB").quantize(100, kmeans=3, dither=Image.Dither.NONE)

@@ -1,9 +1,9 @@
 """A figure with axes that look alike everywhere: no top and right spines, frameless legends, sharp enough to read.
 
-    figure, axes = panels(2)
-    image(axes[0], slice_2d, title="the target")
-    axes[1].plot(...)
-    show(figure, alt="what the two panels show")
+figure, axes = panels(2)
+image(axes[0], slice_2d, title="the target")
+axes[1].plot(...)
+show(figure, alt="what the two panels show")
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def panels(
         The figure, and its axes: one alone, an array `(columns,)` or `(rows,)`, or `(rows, columns)`.
 
     Raises:
-        ValueError: no column or no row.
+        ValueError: no column or no row, or a size that is not positive.
 
     >>> figure, axes = panels(3)
     >>> len(axes), figure.dpi
@@ -71,6 +71,8 @@ def panels(
     if columns < 1 or rows < 1:
         raise ValueError(f"panels: found {columns} columns and {rows} rows, wanted at least 1 of both")
     size = size or (min(3.2 * columns, 9.6), 2.9 * rows)
+    if min(size) <= 0:
+        raise ValueError(f"size: found {size}, wanted two positive numbers of inches")
     return plt.subplots(
         rows, columns, figsize=size, dpi=SHARP, layout="constrained", subplot_kw={"axes_class": Panel}, **layout
     )
@@ -79,7 +81,6 @@ def panels(
 def image(
     axis: Axes,
     picture: Any,
-    *,
     window: tuple[float, float] = (0.0, 1.0),
     title: str = "",
     colours: str = "gray",
