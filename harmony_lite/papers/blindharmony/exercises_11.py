@@ -52,6 +52,11 @@ def _largest(first: Tensor, second: Tensor | float = 0.0) -> float:
     return float((first - second).abs().max())
 
 
+def _tiny(off: float, reason: str) -> tuple[bool, str]:
+    """Whether something is as good as 0, and how large it is, put into the reason."""
+    return off < 1e-9, reason.format(f"{off:.3g}")
+
+
 # ------------------------------------------------------------------------------------------- 11.1: gradient of NCC
 
 
@@ -101,7 +106,7 @@ def _changes_the_direction_only(answer) -> tuple[bool, str]:
 def _blind_to_the_sources_units(answer) -> tuple[bool, str]:
     image, source, inside = _slices()
     off = _largest(_gradient(answer, image, 3 * source + 7, inside), _gradient(answer, image, source, inside))
-    return off < 1e-9, f"with 3 source + 7 it is up to {off:.3g} away; are both images centred inside the brain?"
+    return _tiny(off, "with 3 source + 7 it is up to {} away; are both images centred inside the brain?")
 
 
 def _halves_with_twice_the_image(answer) -> tuple[bool, str]:
@@ -156,6 +161,7 @@ def _pull(x: Tensor) -> Tensor:
 
 
 _LATENT = torch.linspace(-1.5, 2.5, 9, dtype=torch.float64)
+_CLIMBED = _toy_inverse(_LATENT) + _pull(_toy_inverse(_LATENT))
 
 
 def _iteration(answer, alpha: float, ascent=_pull) -> tuple[Tensor, Tensor]:
@@ -165,32 +171,24 @@ def _iteration(answer, alpha: float, ascent=_pull) -> tuple[Tensor, Tensor]:
     return _same_shape(found[0], _LATENT, "an image"), _same_shape(found[1], _LATENT, "a latent vector")
 
 
-def _nothing_to_do(answer) -> tuple[bool, str]:
-    image, latent = _iteration(answer, 0.0, torch.zeros_like)
-    off = _largest(image, _toy_inverse(_LATENT)), _largest(latent, _LATENT)
-    return max(off) < 1e-9, f"without ascent and shrink the image is {off[0]:.3g} off, the latent vector {off[1]:.3g}"
-
-
 def _climbs_in_the_image(answer) -> tuple[bool, str]:
-    x = _toy_inverse(_LATENT)
-    off = _largest(_iteration(answer, 0.0)[0], x + _pull(x))
-    return off < 1e-9, f"the image is {off:.3g} away from x + ascent(x), with x decoded from z"
+    off = _largest(_iteration(answer, 0.0)[0], _CLIMBED)
+    return _tiny(off, "the image is {} away from x + ascent(x), with x decoded from z")
 
 
 def _shrinks_the_latent(answer) -> tuple[bool, str]:
     off = _largest(_iteration(answer, 0.25, torch.zeros_like)[1], 0.75 * _LATENT)
-    return off < 1e-9, f"with alpha = 0.25 and no ascent it is {off:.3g} away from 0.75 z"
+    return _tiny(off, "with alpha = 0.25 and no ascent it is {} away from 0.75 z")
 
 
 def _image_before_the_shrink(answer) -> tuple[bool, str]:
     off = _largest(_iteration(answer, 0.0)[0], _iteration(answer, 0.5)[0])
-    return off < 1e-9, f"alpha changes the image of the same iteration by {off:.3g}; line 3 comes after line 2"
+    return _tiny(off, "alpha changes the image of the same iteration by {}; line 3 comes after line 2")
 
 
 def _latent_of_the_new_image(answer) -> tuple[bool, str]:
-    x = _toy_inverse(_LATENT)
-    off = _largest(_iteration(answer, 0.1)[1], 0.9 * _toy(x + _pull(x)))
-    return off < 1e-9, f"it is {off:.3g} away from (1 - alpha) f of the climbed image"
+    off = _largest(_iteration(answer, 0.1)[1], 0.9 * _toy(_CLIMBED))
+    return _tiny(off, "it is {} away from (1 - alpha) f of the climbed image")
 
 
 register(
@@ -199,7 +197,6 @@ register(
         title="one iteration of Algorithm 1",
         minutes=8,
         properties=(
-            Property("without ascent and shrink everything stays", _nothing_to_do),
             Property("the ascent happens in the image", _climbs_in_the_image),
             Property("the shrink happens in the latent vector", _shrinks_the_latent),
             Property("the image is the one before the shrink", _image_before_the_shrink),
@@ -241,28 +238,25 @@ def _leaves_the_share(answer) -> tuple[bool, str]:
     return True, ""
 
 
-def _offsets_do_not_matter(answer) -> tuple[bool, str]:
-    image, source, inside = _slices()
-    plain, lifted = _weight(answer, image, source, inside), _weight(answer, image + 5, source + 5, inside)
-    holds = math.isclose(plain, lifted, rel_tol=1e-6)
-    return holds, f"5 added to both takes beta1 from {plain:.4g} to {lifted:.4g}: centre both inside the brain"
+def _scales(change, factor: float, said: str):
+    """That a change of the three images multiplies beta1 by a factor."""
+
+    def holds(answer) -> tuple[bool, str]:
+        plain, changed = _weight(answer, *_slices()), _weight(answer, *change(*_slices()))
+        return math.isclose(
+            changed, factor * plain, rel_tol=1e-6
+        ), f"{said} takes beta1 from {plain:.4g} to {changed:.4g}"
+
+    return holds
 
 
-def _grows_with_the_pixels(answer) -> tuple[bool, str]:
-    once, tiled = _weight(answer, *_slices()), _weight(answer, *(v.repeat(1, 1, 2, 2) for v in _slices()))
-    holds = math.isclose(tiled, 4 * once, rel_tol=1e-6)
-    return holds, f"a slice tiled 2 x 2 has beta1 = {tiled:.4g}, one tile {once:.4g}"
-
-
-def _grows_with_the_range(answer) -> tuple[bool, str]:
-    image, source, inside = _slices()
-    once, ten = (_weight(answer, k * image, source, inside) for k in (1, 10))
-    return math.isclose(ten, 100 * once, rel_tol=1e-6), f"ten times the range takes beta1 from {once:.4g} to {ten:.4g}"
+_offsets_do_not_matter = _scales(lambda x, s, m: (x + 5, s + 5, m), 1, "centre both inside the brain: 5 more in both")
+_grows_with_the_pixels = _scales(lambda *v: [part.repeat(1, 1, 2, 2) for part in v], 4, "tiling the slices 2 x 2")
+_grows_with_the_range = _scales(lambda x, s, m: (10 * x, 10 * s, m), 100, "ten times the range")
 
 
 def _no_step_no_weight(answer) -> tuple[bool, str]:
-    found = _weight(answer, *_slices(), 1.0)
-    return abs(found) < 1e-9, f"to leave everything it takes beta1 = {found:.4g}"
+    return _tiny(abs(_weight(answer, *_slices(), 1.0)), "to leave everything it takes beta1 = {}")
 
 
 register(
@@ -323,22 +317,22 @@ def _marks_the_smallest(answer) -> tuple[bool, str]:
 
 def _nothing_marked_outside(answer) -> tuple[bool, str]:
     size, inside = _gradients()
-    outside = int((_mask(answer, size, inside) & ~inside).sum())
-    return outside == 0, f"it marks {outside} pixels outside the brain"
+    return _tiny(int((_mask(answer, size, inside) & ~inside).sum()), "it marks {} pixels outside the brain")
 
 
 def _background_does_not_count(answer) -> tuple[bool, str]:
     size, inside = _gradients()
     noisy = torch.where(inside, size, torch.full_like(size, 9.0))
     differ = int((_mask(answer, size, inside) ^ _mask(answer, noisy, inside)).sum())
-    return differ == 0, f"another background changes {differ} pixels of the mask"
+    return _tiny(differ, "another background changes {} pixels of the mask")
 
 
 def _ties_are_not_below(answer) -> tuple[bool, str]:
     size, inside = _gradients()
     tied = torch.where(inside & (size < 0.8), 0.5, size)  # most of the brain has one and the same gradient
-    found = int(_mask(answer, tied, inside).sum())
-    return found == 0, f"nothing lies strictly below the quantile, and it marks {found} pixels"
+    return _tiny(
+        int(_mask(answer, tied, inside).sum()), "nothing lies strictly below the quantile, and it marks {} pixels"
+    )
 
 
 register(
@@ -382,18 +376,16 @@ def _follows_the_source(answer) -> tuple[bool, str]:
     return ncc > 1 - 1e-9, f"its NCC with the source is {ncc:.4f}"
 
 
-def _keeps_the_mean(answer) -> tuple[bool, str]:
-    found, image, _, inside = _end(answer)
-    mean, wanted = float(found[inside].mean()), float(image[inside].mean())
-    return math.isclose(mean, wanted, abs_tol=1e-9), f"its mean is {mean:.4f}, that of x0 {wanted:.4f}"
+def _keeps(measure, what: str):
+    """That a measure of the answer inside the brain is that of x0."""
 
+    def holds(answer) -> tuple[bool, str]:
+        found, image, source, inside = _end(answer)
+        value, wanted, other = (float(measure(v[inside])) for v in (found, image, source))
+        reason = f"its {what} is {value:.4f}; x0 has {wanted:.4f}, the source {other:.4f}"
+        return math.isclose(value, wanted, rel_tol=1e-9), reason
 
-def _keeps_the_deviation(answer) -> tuple[bool, str]:
-    found, image, source, inside = _end(answer)
-    spread, wanted, other = (float(v[inside].std()) for v in (found, image, source))
-    return math.isclose(
-        spread, wanted, rel_tol=1e-9
-    ), f"it is {spread:.4f}; x0 has {wanted:.4f}, the source {other:.4f}"
+    return holds
 
 
 def _the_ascent_gets_there(answer) -> tuple[bool, str]:
@@ -417,8 +409,8 @@ register(
         minutes=6,
         properties=(
             Property("it follows the source", _follows_the_source),
-            Property("its mean is that of x0", _keeps_the_mean),
-            Property("its standard deviation is that of x0", _keeps_the_deviation),
+            Property("its mean is that of x0", _keeps(torch.mean, "mean")),
+            Property("its standard deviation is that of x0", _keeps(torch.std, "deviation")),
             Property("many small steps end there", _the_ascent_gets_there),
             Property("outside the brain it is 0", _zero_around),
         ),
