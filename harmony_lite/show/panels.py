@@ -106,7 +106,8 @@ def image(
     if not window[0] < window[1]:
         raise ValueError(f"window: found {window}, wanted two values in rising order")
     values = values.reshape(values.shape[-2:])
-    drawn = axis.imshow(values.T, origin="lower", cmap=colours, vmin=window[0], vmax=window[1])
+    look = {"origin": "lower", "cmap": colours, "vmin": window[0], "vmax": window[1], "interpolation": "nearest"}
+    drawn = axis.imshow(values.T, **look)
     axis.set(xticks=[], yticks=[])
     axis.spines[:].set_visible(False)
     if title:
