@@ -28,8 +28,8 @@
 # *Simulated people and scanners · each expectation is stated before the result · five exercises, 38 minutes.*
 #
 # **Your functions run this notebook.**
-# Once the check of an exercise passes, the cells below use your function.
-# Until then they use the package's and say so, so you can always go on.
+# Once an exercise passes its check, the cells below use your function.
+# Until then they use the package's, and say so.
 #
 # ### Symbols in this notebook
 #
@@ -124,12 +124,11 @@ alt = "A loop: the image climbs towards the source, is encoded by the flow, its 
 show(diagram(boxes, arrows, size=(9.2, 3.2)), alt=alt)
 
 # %% [markdown]
-# The source enters at one place only, step ②.
+# The source enters at step ② only.
 # The flow never sees it during training: that is what "blind" means.
 #
 # Our target is the Trio.
-# We use two kinds of source.
-# Four are the Trio's own slices under an intensity map (Exp, Log, Gamma 0.7, Gamma 1.5; section 4.3 of the paper).
+# Four sources are the Trio's own slices under an intensity map (Exp, Log, Gamma 0.7, Gamma 1.5; section 4.3 of the paper).
 # Two are other scanners, the Vision and the Vida.
 
 # %%
@@ -158,8 +157,8 @@ print(people.about)
 # > The *gain* is the score of the result minus the score of the untouched source.
 # > A person's value is the mean of that person's two slices.
 #
-# Slices differ, so which one should the figures show?
-# Our rule: the slice whose gain, averaged over all six sources, is nearest to the average over all slices.
+# Slices differ by several decibels, so which one should the figures show?
+# Our rule: the slice whose gain, averaged over the six sources, is nearest to the average over all slices.
 
 # %% tags=["folded"]
 # @title The starting images, and the slice that the figures show
@@ -181,12 +180,12 @@ harmonized = {name: run(name) for name in sources}
 gains = torch.stack([score(harmonized[name]) - score(images) for name, images in sources.items()])  # (6, 6)
 typical = (gains.mean(0) - gains.mean()).abs().argmin().item()
 occupied = brain[typical, 0].nonzero()
-first, last = occupied.amin(0) - 4, occupied.amax(0) + 5
+crop = [slice(int(low) - 4, int(high) + 5) for low, high in zip(occupied.amin(0), occupied.amax(0), strict=True)]
 
 
 def view(images):
     """The shown slice without most of the black around it."""
-    return images[typical, 0, first[0] : last[0], first[1] : last[1]]
+    return images[typical, 0, *crop]
 
 
 print("gain of each slice, mean over sources (dB):", gains.mean(0).numpy().round(1), f"| shown: slice {typical}")
@@ -253,8 +252,8 @@ show(figure, alt=alt)
 # %% [markdown]
 # The expectations about NCC hold.
 # The one about T2's flat pixels fails: they overlap almost as well as those of the T1 scans.
-# Edges belong to the anatomy, not to the contrast, so Equation 2 cannot tell T1 from T2.
-# Equation 1 can, but it would pull a result towards bright fluid: the wrong way.
+# Edges belong to the anatomy, not to the contrast.
+# So only Equation 1 can tell T1 from T2, and it would pull a result towards bright fluid: the wrong way.
 #
 # ## 3. The distance, and what it does not see
 #
@@ -353,7 +352,7 @@ assert check("11.1", ncc_gradient).passed
 answers["11.1"] = ncc_gradient
 
 # %% [markdown]
-# Now hold the gradient against PyTorch's automatic differentiation, and test both properties on real sizes.
+# Now compare the gradient with PyTorch's automatic differentiation, and test both properties.
 
 # %% tags=["nbval-check-output"]
 uphill = mine("11.1")
@@ -436,7 +435,7 @@ show(figure, alt=alt)
 # Appendix A asks what kind of image the full prior would prefer.
 #
 # > **Slips of print.**
-# > Equation 11 lacks the factor $\tfrac12$, which we added; without it the step would give $(1-2\alpha)z$.
+# > Equation 11 lacks the factor $\tfrac12$, which we added.
 # > Equation 13 differentiates $\lVert MGx_h\rVert_1$ where it means $x$.
 # > Algorithm 1 never says what $z_0$ is; we read $z_0 = f(x_0)$.
 # > A density does not stay within $[0, 1]$, as section 3.2 writes.
@@ -677,10 +676,8 @@ show(figure, alt=alt)
 # 1000 overshoots on our 80 × 96 slices already, so we use $c = 1/3$.
 # At the paper's size, 1000 is about $c = 1/2$ on our slices; on the paper's own slices we cannot know.
 #
-# An overshooting loop does not explode.
-# A step that is too long also raises the contrast of $x$, which makes the next step relatively shorter.
-# NCC cannot see the damage, because it does not see contrast.
-# The range of the intensities counts as well: ten times the range needs a hundred times the $\beta_1$.
+# An overshooting loop does not explode: a step that is too long also raises the contrast of $x$, which makes the next step relatively shorter.
+# NCC cannot see this damage.
 #
 # ## 8. The edge term
 #
@@ -770,8 +767,7 @@ show(figure, alt=alt)
 # It also explains the paper's six equal numbers: the term was probably never at work.
 # The second fails.
 # Inside the brain the term *costs* 0.2 to 0.3 dB on the maps and about 0.1 dB on the scanners.
-# The subgradient knows signs only.
-# Each iteration can move a flat pixel by up to $8 \times 0.001$ for each direction, however small its gradient is.
+# The subgradient knows signs only: it can move a pixel by $8 \times 0.001$ per direction and iteration, however small the gradient is.
 #
 # ## 9. Where the ascent ends
 #
@@ -968,7 +964,6 @@ assert list(by_alpha.values()) == sorted(by_alpha.values(), reverse=True)
 # **Traps.**
 #
 # - A gain over a bad source says nothing about a good one. Compare with the untouched source for each scanner.
-# - "Blind" does not mean harmless: a T2 slice would be pulled the wrong way.
 # - A hyper-parameter copied to another image size is another hyper-parameter.
 # - An ablation row that equals the baseline in every digit may be a term that never ran.
 #
@@ -1000,10 +995,7 @@ density.sort_values("log p(x)", ascending=False).round(2)
 # @title One target slice whose latent vector is shrunk further and further
 z = encoded["target (Trio)"][0][typical : typical + 1]
 with torch.no_grad():
-    shrunk = {
-        share: f_inverse((1 - share) * z)[0, 0, first[0] : last[0], first[1] : last[1]]
-        for share in (0.01, 0.1, 0.3, 1.0)
-    }
+    shrunk = {share: f_inverse((1 - share) * z)[0, 0, *crop] for share in (0.01, 0.1, 0.3, 1.0)}
 figure, axes = panels(4, size=(7.2, 2.3))
 for axis, (share, picture) in zip(axes, shrunk.items(), strict=True):
     image(axis, picture, title=f"z shrunk by {share:.0%}")
@@ -1019,11 +1011,11 @@ show(figure, alt=alt)
 #
 # ## Appendix B. Paper says, code does
 #
-# > *NCC*: the code computes the cosine without subtracting means, over the whole slice, background included.
-# > *Grey levels*: the paper says nothing; the code adds noise before the flow and rounds *down* after it, in every iteration, at 12 bits.
-# > *Returned image*: $x_N$ in Algorithm 1; the code returns the image after the last shrink.
-# > *$x_0$*: "the averaged image"; the code averages slices of one index.
-# > *$M$*: "by thresholding"; the code's 30th percentile is often empty (section 8).
+# > *NCC*: the code computes the cosine without subtracting means, over the whole slice.
+# > *Grey levels*: the paper is silent; the code adds noise before the flow and rounds *down* after it, at 12 bits.
+# > *Returned image*: $x_N$ in Algorithm 1; after the last shrink in the code.
+# > *$x_0$*: "the averaged image"; the average of slices of one index in the code.
+# > *$M$*: "by thresholding"; the 30th percentile over the whole slice in the code (section 8).
 #
 # **Question.** Which of these matter? We change one at a time, on three slices of Gamma 0.7.
 #
@@ -1078,7 +1070,7 @@ for setting, values in varied.items():
         if key not in known:  # the defaults stand in every row
             seen = [start[one]]
             run("Gamma 0.7", pick=one, watch=lambda _, x, seen=seen: seen.append(x.clamp(0, 1)), **changes)
-            known[key] = [(x * brain[one])[0, 0, first[0] : last[0], first[1] : last[1]].numpy() for x in seen]
+            known[key] = [(x * brain[one])[0, 0, *crop].numpy() for x in seen]
         movies[setting][value] = known[key]
 picked = (("α", "0.001"), ("α", "0.1"), ("c", "0.05"), ("c", "1"), ("c", "2.5"), ("β₂", "0.05"))
 figure, axes = panels(6, size=(9.6, 2.2))
