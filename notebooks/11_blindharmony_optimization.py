@@ -25,7 +25,7 @@
 # **Before:** notebooks 02 and 03; notebook 10 for the flow.
 # **Measured:** 55 seconds and 0.8 GB on one processor core.
 #
-# *Simulated people and scanners · each expectation is stated before the result · five exercises, 38 minutes.*
+# *Simulated people · expectations stated before results · five exercises, 38 minutes.*
 #
 # **Your functions run this notebook.**
 # Once an exercise passes its check, the cells below use your function.
@@ -40,7 +40,6 @@
 # | $f$, $z = f(x)$ | the flow of notebook 10, and the latent vector of $x$ |
 # | $\rho$ | normalized cross-correlation (NCC) of $x$ and $x_s$ |
 # | $\hat x$, $\hat s$ | $x$ and $x_s$ with their mean subtracted, then divided by their norm |
-# | $D$ | the distance of Equation 3 |
 # | $G$, $M$ | gradient of an image; mask of the source's flat pixels |
 # | $\alpha$, $\beta_1$, $\beta_2$ | size of the shrink, weight of NCC, weight of the edges |
 # | $c$ | step size without units: $\beta_1 = c\,n_\text{pix}\,\mathrm{var}(x)$ |
@@ -60,6 +59,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import torch
+from matplotlib.colors import ListedColormap
 from torch.nn import functional
 
 import harmony_lite as hl
@@ -240,12 +240,13 @@ agreement.round(2)
 
 # %% tags=["folded"]
 # @title Pixels of the Trio against the same pixels of three other scanners
-figure, axes = panels(3, size=(8.4, 2.9))
+figure, axes = panels(3, size=(7.8, 2.7))
 for axis, (name, images) in zip(axes, pairs.items(), strict=True):
     inside = brain[typical]
-    axis.plot(target[typical][inside], images[typical][inside], ".", color=BLUE, markersize=2, alpha=0.25)
+    axis.plot(target[typical][inside][::3], images[typical][inside][::3], ".", color=BLUE, markersize=3, alpha=0.3)
     axis.set(xlim=(0, 1), ylim=(0, 1), xlabel="Trio", ylabel=name, aspect="equal")
-    axis.set_title(f"NCC {agreement.loc[name, 'NCC with the Trio']:.2f}")
+    axis.set_title(f"NCC {agreement.loc[name, 'NCC with the Trio']:.2f}".replace("-", "−"))
+figure.suptitle("Pixels of one simulated slice", fontsize=10)
 alt = "Three scatter plots. Vida and Vision rise with the Trio, the Vision along a flatter curve. T2 falls."
 show(figure, alt=alt)
 
@@ -296,6 +297,7 @@ assert distances["nearly grey"] < distances["source itself"] < distances["target
 figure, axes = panels(5, size=(9.2, 2.5))
 for axis, (name, images) in zip(axes, candidates.items(), strict=True):
     image(axis, view(images * brain), title=f"{name}\nD = {distances[name]:.3g}")
+figure.suptitle("Simulated: distance to the Vida slice on the left", fontsize=10)
 alt = "Five images with their distance D to the Vida slice: the nearly grey one has the smallest, the average slice by far the largest."
 show(figure, alt=alt)
 
@@ -429,10 +431,8 @@ show(figure, alt=alt)
 # Both terms rise, so Equation 12 does make the image more probable, but not for the reason given.
 #
 # Why so large?
-# $x_0$ has a faint rim outside this person's brain, where other people's brains reach.
-# The flow never saw such a rim.
-# The last row tests this: with the rim set to 0, most of the 2,000 nats are gone.
-# Appendix A asks what kind of image the full prior would prefer.
+# $x_0$ has a faint rim where other people's brains reach beyond this one, and the flow never saw such a rim.
+# The last row tests this: with the rim set to 0, nearly all of the 2,000 nats are gone.
 #
 # > **Slips of print.**
 # > Equation 11 lacks the factor $\tfrac12$, which we added.
@@ -552,12 +552,13 @@ verdicts
 
 # %% tags=["folded"]
 # @title The image after some iterations
-figure, axes = panels(6, size=(9.6, 2.2))
+figure, axes = panels(6, size=(9.2, 2.4))
 frames = {"x₀": start} | {f"after {n}": paths["Gamma 0.7"][n] for n in (1, 3, 10)}
 frames |= {"source (Gamma 0.7)": sources["Gamma 0.7"], "target": target}
 for axis, (name, images) in zip(axes, frames.items(), strict=True):
     quality = f"{score(images)[typical]:.1f} dB" if name != "target" else ""
     image(axis, view(images * brain), title=f"{name}\n{quality}")
+figure.suptitle("One simulated person, Gamma 0.7", fontsize=10)
 alt = "From a blurred average to a sharp slice: the person's folds come in during the first three iterations, at the contrast of the average."
 show(figure, alt=alt)
 
@@ -569,11 +570,11 @@ show(figure, alt=alt)
 figure, axes = panels(2, size=(8.6, 3.0))
 for name, colour in zip(paths, (BLUE, GREEN, ORANGE), strict=True):
     axes[0].plot(correlation[name], "o-", color=colour, markersize=3)
-    axes[0].text(0.3, correlation[name][0] - 0.02, name, color=colour)
     axes[1].plot(gain[name], "o-", color=colour, markersize=3)
     axes[1].text(10.2, gain[name][-1], f"{name}: {gain[name][-1]:+.1f}".replace("-", "−"), color=colour, va="center")
 axes[1].axhline(0, color=GREY, linestyle=":")
 axes[1].text(5.2, 0.25, "untouched source", color=GREY)
+axes[0].text(4, 0.93, "all three sources", color=GREY)
 axes[0].set(xlabel="iteration", ylabel="NCC with the source", ylim=(0.5, 1.02))
 axes[1].set(xlabel="iteration", ylabel="gain (dB)", xlim=(-0.5, 14.5), xticks=(0, 5, 10))
 alt = "NCC rises to 1 within five iterations for all three sources. The gain ends above 0 for Gamma 0.7 and the Vision, and below 0 for the Vida."
@@ -758,7 +759,7 @@ axes[0].set(xlabel="size of the gradient", ylabel="pixels", ylim=(0, 500))
 for axis, mask, title in zip(axes[1:], (whole_mask, inside_mask), ("whole slice", "inside the brain"), strict=True):
     marked = view(mask[:, :1])
     image(axis, view(vida), title=f"M, {title}:\n{int(marked.sum())} flat pixels")
-    axis.imshow(np.ma.masked_where(~marked.numpy(), marked).T, origin="lower", cmap="autumn", alpha=0.8)
+    axis.imshow(np.ma.masked_where(~marked.numpy(), marked).T, origin="lower", cmap=ListedColormap([ORANGE]))
 alt = "A histogram of gradients with a large peak at 0, the background: the whole slice's 30th percentile is 0. One brain slice without a marked pixel, one with scattered flat pixels marked in orange."
 show(figure, alt=alt)
 
@@ -834,17 +835,18 @@ off = view(predicted["Vida"] - found["Vida"])
 drawn = image(axes[2], off, (-0.2, 0.2), title="predicted − found", colours="PuOr_r")
 figure.colorbar(drawn, ax=axes[2], shrink=0.75)
 image(axes[3], view(target), title="target")
+figure.suptitle("One simulated person, Vida", fontsize=10)
 alt = "The predicted and the found slice look alike, and their difference is close to 0 everywhere on a scale from -0.2 to 0.2. The target next to them has more contrast."
 show(figure, alt=alt)
 
 # %% [markdown]
 # The expectation holds.
-# Without the flow, ten iterations amount to one gain and one offset, and you can read both off $x_0$.
+# Without the flow, ten iterations amount to one gain and one offset of the source, and $x_0$ fixes both.
 #
 # This explains the Vida.
 # $x_0$ is an average of people, and averaging blurs, so its contrast is *below* that of a target slice.
-# Every result inherits it.
-# For the maps, whose contrast was far off, that is still an improvement; for the Vida it is a loss.
+# Every result inherits this contrast.
+# For the maps it is still an improvement; for the Vida it is a loss.
 #
 # The cure to test is a *sharp start*: the same $x_0$, stretched to the mean and the standard deviation that one training person's slice has on average.
 #
@@ -933,7 +935,7 @@ assert (changes.idxmax() == "no flow, sharp start").all() and table.loc["BlindHa
 
 # %%
 stronger = {0.0: "α = 0", 0.001: "BlindHarmony"}
-by_alpha = {a: table.loc[row, "Gamma 0.7"] for a, row in stronger.items()}
+by_alpha = {a: float(table.loc[row, "Gamma 0.7"]) for a, row in stronger.items()}
 by_alpha |= {a: (score(run("Gamma 0.7", alpha=a)) - score(sources["Gamma 0.7"])).mean().item() for a in (0.003, 0.01)}
 print("gain on Gamma 0.7 by α (dB):", {a: round(value, 1) for a, value in by_alpha.items()})
 assert list(by_alpha.values()) == sorted(by_alpha.values(), reverse=True)
@@ -999,6 +1001,7 @@ with torch.no_grad():
 figure, axes = panels(4, size=(7.2, 2.3))
 for axis, (share, picture) in zip(axes, shrunk.items(), strict=True):
     image(axis, picture, title=f"z shrunk by {share:.0%}")
+figure.suptitle("One simulated target slice", fontsize=10)
 alt = "A target slice whose latent vector is shrunk by 1, 10, 30 and 100 per cent: it fades, loses its edge and ends black."
 show(figure, alt=alt)
 
@@ -1007,7 +1010,7 @@ show(figure, alt=alt)
 # Of these pictures the black one is the likeliest, then the blurred average.
 # Among the scanned slices, the flat Vision beats the Trio on which the flow was trained.
 # So the full prior rewards smoothness, and the shrink pulls towards darkness and blur.
-# The latent term alone ranks the target's slices first, level with Gamma 0.7, so it is not blind to the target's contrast.
+# The latent term alone does rank the target's slices before Gamma 0.7 and the Vida.
 #
 # ## Appendix B. Paper says, code does
 #
@@ -1020,7 +1023,7 @@ show(figure, alt=alt)
 # **Question.** Which of these matter? We change one at a time, on three slices of Gamma 0.7.
 #
 # **Expected.** Over the whole slice the black background fixes the offset, so the result is the source times a gain.
-# Rounding down costs half a grey level in each iteration: $10 \times 0.5/255 \approx 0.02$ of the mean at 8 bits, a sixteenth of that at 12.
+# Rounding down costs half a grey level per iteration: $10 \times 0.5/255 \approx 0.02$ of the mean at 8 bits, a sixteenth of that at 12.
 
 # %%
 departures = {"no flow": free, "NCC, whole slice": free | {"inside": False}}
@@ -1041,14 +1044,13 @@ audit = pd.DataFrame(audit, index=["PSNR (dB)", "mean in the brain", "cosine wit
 audit.round(3)
 
 # %% [markdown]
-# All rows have $\beta_2 = 0$; the two rows over the whole slice have no flow.
+# All rows have $\beta_2 = 0$; the two whole-slice rows have no flow.
 #
-# The expectation about the whole slice holds: the cosine with the source is 1, so the result is the source times a gain.
-# That gain darkens the slice to the target's mean, and this alone is worth 3 to 4 dB.
-# Correlating inside the brain adds about 2 dB more on these slices, because it changes the offset as well.
-#
-# The loss by rounding is as computed, and it costs about 1.6 dB at 8 bits.
-# NCC does not see an offset, so the loop never gives it back.
+# Both expectations hold.
+# Over the whole slice the cosine with the source is 1, so the result is the source times a gain.
+# That gain brings the slice to the target's mean, which alone is worth 3 to 4 dB.
+# Correlating inside the brain is worth about 2 dB more on these slices, because it changes the offset as well.
+# Rounding down costs about 1.6 dB at 8 bits; NCC does not see an offset, so the loop never gives it back.
 # At 12 bits the loss does not matter.
 #
 # ## Appendix C. Play with it
@@ -1073,9 +1075,10 @@ for setting, values in varied.items():
             known[key] = [(x * brain[one])[0, 0, *crop].numpy() for x in seen]
         movies[setting][value] = known[key]
 picked = (("α", "0.001"), ("α", "0.1"), ("c", "0.05"), ("c", "1"), ("c", "2.5"), ("β₂", "0.05"))
-figure, axes = panels(6, size=(9.6, 2.2))
+figure, axes = panels(6, size=(9.2, 2.2))
 for axis, (setting, value) in zip(axes, picked, strict=True):
     image(axis, movies[setting][value][-1], title="defaults" if value == "0.001" else f"{setting} = {value}")
+figure.suptitle("One simulated person, Gamma 0.7, after ten iterations", fontsize=10)
 alt = "Six results. With the defaults a sharp slice; alpha 0.1 leaves a nearly black picture; c 0.05 stays blurred; c 1 has more contrast; c 2.5 is burnt out to white; beta2 0.05 draws a chequered pattern."
 show(figure, alt=alt)
 

@@ -138,7 +138,12 @@ def _draw_arrow(axis: Axes, arrow: Arrow, boxes: Mapping[str, Box], texts: Mappi
         is_beside = abs(outwards[0]) > 0.8
         ha = ("left" if outwards[0] > 0 else "right") if is_beside else "center"
         va = "center" if is_beside else ("bottom" if outwards[1] > 0 else "top")
-        axis.text(x, y, arrow.label, ha=ha, va=va, fontsize=fontsize, color=arrow.colour, zorder=4, linespacing=1.2)
+        look = {"fontsize": fontsize, "color": arrow.colour, "linespacing": 1.2}
+        label = axis.text(x, y, arrow.label, ha=ha, va=va, zorder=4, **look)
+        if not is_beside:  # a wide label on a slope would touch the arrow at one of its ends
+            extent = label.get_window_extent().transformed(axis.transData.inverted())
+            slope = (end - start)[1] / (end - start)[0]
+            label.set_y(y + np.sign(outwards[1]) * abs(slope) * extent.width / 2)
 
 
 def _middle(start: np.ndarray, end: np.ndarray, bend: float, frames: Sequence[Bbox]) -> np.ndarray:
