@@ -149,7 +149,7 @@ WRONG_ANSWERS = {
     "11.1": [
         (cosine, "gain and offset of the source do not matter"),
         (towards_the_source, "it changes neither the mean nor the norm"),
-        (without_the_length, "twice the image has half the gradient"),
+        (without_the_length, "it agrees with finite differences"),
         (whole_slice, "pixels outside the brain neither count nor move"),
         (difference, "it agrees with finite differences"),
     ],
@@ -168,7 +168,6 @@ WRONG_ANSWERS = {
         (uncentred, "an offset of the images does not matter"),
         (forgets_the_one, "one step leaves the share that was asked for"),
         (norm_instead_of_its_square, "ten times the range needs a hundred times the weight"),
-        (forgets_the_one, "no step needs no weight"),
     ],
     "11.2": [
         (climbs_in_the_latent, "the ascent happens in the image"),
