@@ -22,10 +22,7 @@ def _exercise(id: str, title: str, minutes: int, properties: dict[str, Callable]
 
 
 def _slices(contrast: float = 1.0) -> tuple[Tensor, Tensor, Tensor]:
-    """An image, a source that partly follows it, and a mask with something else around it: (1, 1, 18, 22), float64.
-
-    The source's contrast inside the mask, about that of the image, is multiplied by `contrast`.
-    """
+    """Image, source and mask, (1, 1, 18, 22) float64; `contrast` of the source is about in units of the image's."""
     generator = torch.Generator().manual_seed(111)
     x, y = torch.linspace(-1, 1, 18)[:, None], torch.linspace(-1, 1, 22)[None, :]
     inside = x.square() + y.square() < 0.8
@@ -75,12 +72,10 @@ def _gradient(answer, image: Tensor, source: Tensor, inside: Tensor) -> Tensor:
 def _agrees_with_differences(answer) -> tuple[bool, str]:
     image, source, inside = _slices()
     found = _gradient(answer, image, source, inside)
-    for place in inside.nonzero()[::37]:
-        place = tuple(place.tolist())
-        up, down = image.clone(), image.clone()
-        up[place] += 1e-5
-        down[place] -= 1e-5
-        wanted = (_ncc(up, source, inside) - _ncc(down, source, inside)) / 2e-5
+    for place in map(tuple, inside.nonzero()[::37].tolist()):
+        nudge = torch.zeros_like(image)
+        nudge[place] = 1e-5
+        wanted = (_ncc(image + nudge, source, inside) - _ncc(image - nudge, source, inside)) / 2e-5
         if not math.isclose(float(found[place]), wanted, rel_tol=1e-4, abs_tol=1e-7):
             return False, f"at {place[2:]} it is {float(found[place]):.5f}, by finite differences {wanted:.5f}"
     return True, ""
@@ -92,8 +87,10 @@ def _nothing_outside(answer) -> tuple[bool, str]:
     changed = torch.where(inside, source, source + 5)
     outside = _largest(found[~inside])
     moved = _largest(_gradient(answer, image, changed, inside)[inside], found[inside])
-    holds = outside == 0 and moved < 1e-9
-    return holds, f"outside it is up to {outside:.3g}; another background moves it by {moved:.1g}"
+    return (
+        outside == 0 and moved < 1e-9,
+        f"outside it is up to {outside:.3g}; another background moves it by {moved:.1g}",
+    )
 
 
 def _changes_the_direction_only(answer) -> tuple[bool, str]:
@@ -144,8 +141,7 @@ def _toy_inverse(z: Tensor) -> Tensor:
 
 
 def _pull(x: Tensor) -> Tensor:
-    """What stands in for the gradient: towards 1, more so from farther away."""
-    return 0.3 * (1 - x)
+    return 0.3 * (1 - x)  # stands in for the gradient: towards 1, more so from farther away
 
 
 _LATENT = torch.linspace(-1.5, 2.5, 9, dtype=torch.float64)
@@ -220,13 +216,9 @@ _exercise(
     "11.3", "a beta1 for any image", 8,
     {
         "one step leaves the share that was asked for": _leaves_the_share,
-        "an offset of the images does not matter": _scales(lambda x, s, m: (x + 5, s + 5, m), 1, "5 more (no centring?)"),
-        "four times the pixels need four times the weight": _scales(
-            lambda *given: [v.repeat(1, 1, 2, 2) for v in given], 4, "tiling the slices 2 x 2"
-        ),
-        "ten times the range needs a hundred times the weight": _scales(
-            lambda x, s, m: (10 * x, 10 * s, m), 100, "ten times the range"
-        ),
+        "an offset of the images does not matter": _scales(lambda x, s, m: (x + 5, s + 5, m), 1, "5 more (centred?)"),
+        "four times the pixels need four times the weight": _scales(lambda *v: [i.tile(1, 1, 2, 2) for i in v], 4, "tiling"),
+        "ten times the range needs a hundred times the weight": _scales(lambda x, s, m: (10 * x, 10 * s, m), 100, "ten x"),
     },
     "The law of this section, solved for beta1.",
     "share = 1 - beta1 NCC / |x|^2, where x is centred over the brain.",
@@ -304,8 +296,8 @@ def _right_end(start, source, inside):
 def _end(answer) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """What the answer gives for a source with twice the contrast of the image; and the three that it was given."""
     image, source, inside = _slices(contrast=2.0)
-    given = image.clone(), source.clone(), inside.clone()
-    return _same_shape(answer(*given), image, "an image").double(), image, source, inside
+    found = _same_shape(answer(image.clone(), source.clone(), inside.clone()), image, "an image")
+    return found.double(), image, source, inside
 
 
 def _keeps(measure, what: str):
@@ -348,9 +340,7 @@ _exercise(
 ANSWERS = {
     "11.1": _right_gradient,
     "11.2": _right_iteration,
-    "11.3": lambda image, source, inside, share: (
-        (1 - share) * _centred(image, inside).square().sum() / _ncc(image, source, inside)
-    ),
+    "11.3": lambda x, s, m, share: (1 - share) * _centred(x, m).square().sum() / _ncc(x, s, m),
     "11.4": lambda size, inside, quantile: (size < torch.quantile(size[inside], quantile)) & inside,
     "11.5": _right_end,
 }
