@@ -201,8 +201,8 @@ def _leaves_the_share(answer) -> tuple[bool, str]:
     return True, ""
 
 
-def _scales(change, factor: float, said: str):
-    """That a change of the three images multiplies beta1 by a factor."""
+def _if(change, factor: float, said: str):
+    """If the three images change like this, beta1 has to be multiplied by the factor."""
 
     def holds(answer) -> tuple[bool, str]:
         plain, changed = _weight(answer, *_slices()), _weight(answer, *change(*_slices()))
@@ -216,9 +216,11 @@ _exercise(
     "11.3", "a beta1 for any image", 8,
     {
         "one step leaves the share that was asked for": _leaves_the_share,
-        "an offset of the images does not matter": _scales(lambda x, s, m: (x + 5, s + 5, m), 1, "5 more (centred?)"),
-        "four times the pixels need four times the weight": _scales(lambda *v: [i.tile(1, 1, 2, 2) for i in v], 4, "tiling"),
-        "ten times the range needs a hundred times the weight": _scales(lambda x, s, m: (10 * x, 10 * s, m), 100, "ten x"),
+        "an offset of the images does not matter": _if(
+            lambda x, s, m: (x + 5, s + 5, m), 1, "5 more in every pixel (are the images centred inside the brain?)"
+        ),
+        "four times the pixels need four times the weight": _if(lambda *v: [i.tile(1, 1, 2, 2) for i in v], 4, "tiling"),
+        "ten times the range needs a hundred times the weight": _if(lambda x, s, m: (10 * x, 10 * s, m), 100, "10 x"),
     },
     "The law of this section, solved for beta1.",
     "share = 1 - beta1 NCC / |x|^2, where x is centred over the brain.",
@@ -301,8 +303,6 @@ def _end(answer) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 
 def _keeps(measure, what: str):
-    """That a measure of the answer inside the brain is that of x0."""
-
     def holds(answer) -> tuple[bool, str]:
         found, image, source, inside = _end(answer)
         value, wanted, other = (float(measure(v[inside])) for v in (found, image, source))
