@@ -202,8 +202,7 @@ def _leaves_the_share(answer) -> tuple[bool, str]:
 
 
 def _if(change, factor: float, said: str):
-    """If the three images change like this, beta1 has to be multiplied by the factor."""
-
+    # beta1 is multiplied by the factor when the three images change
     def holds(answer) -> tuple[bool, str]:
         plain, changed = _weight(answer, *_slices()), _weight(answer, *change(*_slices()))
         reason = f"{said} takes beta1 from {plain:.4g} to {changed:.4g}"
@@ -219,7 +218,7 @@ _exercise(
         "an offset of the images does not matter": _if(
             lambda x, s, m: (x + 5, s + 5, m), 1, "5 more in every pixel (are the images centred inside the brain?)"
         ),
-        "four times the pixels need four times the weight": _if(lambda *v: [i.tile(1, 1, 2, 2) for i in v], 4, "tiling"),
+        "four times the pixels need four times the weight": _if(lambda *v: (i.tile(2, 2) for i in v), 4, "tiling"),
         "ten times the range needs a hundred times the weight": _if(lambda x, s, m: (10 * x, 10 * s, m), 100, "10 x"),
     },
     "The law of this section, solved for beta1.",
