@@ -638,7 +638,8 @@ for width in (36, 80, 144):
     size = width, round(width * 96 / 80)
     small, source = (functional.interpolate(v, size, mode="bilinear", antialias=True) for v in (start, vida))
     whole = torch.ones_like(small, dtype=torch.bool)  # the whole slice, as the paper has it
-    row = {"β₁ for 2/3": np.mean([float(suitable(*v, 2 / 3)) for v in zip(small, source, whole, strict=True)])}
+    slices = zip(small.split(1), source.split(1), whole.split(1), strict=True)
+    row = {"β₁ for 2/3": np.mean([float(suitable(*v, 2 / 3)) for v in slices])}
     for name, step in {"β₁ = 1000": {"beta1": beta1}, "c = 1/3": {"beta1": None, "step": 1 / 3}}.items():
         images, settings = [], replace(VARIANTS["ours"], inside=False, beta2=0.0, **step)
         done = optimise(None, small, source, whole, settings, watch=lambda _, x, images=images: images.append(x))

@@ -53,10 +53,9 @@ def show(figure: Figure, alt: str) -> None:
 
 
 def png(figure: Figure) -> bytes:
-    """A figure as PNG with a palette, a third of the size of a full one; the figure is closed.
+    """A figure as PNG with a palette of 100 colours, a third of the size of a full one; the figure is closed.
 
-    Figures that `harmony_lite.show.panels` and `diagram` made are saved at their own 110 dots per inch in 64 colours,
-    others at 66 in 100.
+    Figures that `harmony_lite.show.panels` and `diagram` made are saved at their own 110 dots per inch, others at 66.
     """
     from PIL import Image
 
@@ -64,8 +63,9 @@ def png(figure: Figure) -> bytes:
     is_sharp = figure.dpi >= SHARP
     figure.savefig(full, format="png", dpi=figure.dpi if is_sharp else _DPI, bbox_inches="tight")
     plt.close(figure)
-    colours = 64 if is_sharp else 100
-    palette = Image.open(full).convert("RGB").quantize(colours, kmeans=3, dither=Image.Dither.NONE)
+    # the second way keeps colours that few pixels have, such as both ends of a colour bar
+    way = {"method": Image.Quantize.MAXCOVERAGE, "kmeans": 2} if is_sharp else {"kmeans": 3}
+    palette = Image.open(full).convert("RGB").quantize(100, dither=Image.Dither.NONE, **way)
     palette.save(small, format="png", optimize=True)
     return small.getvalue()
 
