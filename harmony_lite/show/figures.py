@@ -53,7 +53,7 @@ def show(figure: Figure, alt: str) -> None:
 
 
 def png(figure: Figure) -> bytes:
-    """A figure as PNG with a palette of 100 colours, a third of the size of a full one; the figure is closed.
+    """A figure as PNG with a palette, a third of the size of a full one; the figure is closed.
 
     Figures that `harmony_lite.show.panels` and `diagram` made are saved at their own 110 dots per inch, others at 66.
     """
@@ -63,9 +63,9 @@ def png(figure: Figure) -> bytes:
     is_sharp = figure.dpi >= SHARP
     figure.savefig(full, format="png", dpi=figure.dpi if is_sharp else _DPI, bbox_inches="tight")
     plt.close(figure)
-    # the second way keeps colours that few pixels have, such as both ends of a colour bar
-    way = {"method": Image.Quantize.MAXCOVERAGE, "kmeans": 2} if is_sharp else {"kmeans": 3}
-    palette = Image.open(full).convert("RGB").quantize(100, dither=Image.Dither.NONE, **way)
+    # the first way keeps colours that few pixels have, such as both ends of a colour bar
+    sharp, older = {"colors": 64, "method": Image.Quantize.MAXCOVERAGE, "kmeans": 2}, {"colors": 100, "kmeans": 3}
+    palette = Image.open(full).convert("RGB").quantize(dither=Image.Dither.NONE, **(sharp if is_sharp else older))
     palette.save(small, format="png", optimize=True)
     return small.getvalue()
 
