@@ -1,5 +1,7 @@
 # ---
 # jupyter:
+#   harmony_lite:
+#     form: open and folded
 #   jupytext:
 #     text_representation:
 #       extension: .py
