@@ -104,7 +104,7 @@ def lines_of(code: str) -> int:
 def sentences(text: str) -> list[list[str]]:
     r"""The sentences of some Markdown, as lists of words; an equation in a line counts as one word.
 
-    >>> [len(sentence) for sentence in sentences("See Eq. 3, e.g. $x = 1$. It holds.\\n\\n- A list\\n- of two")]
+    >>> [len(sentence) for sentence in sentences("See Eq. 3, e.g. $x = 1$. It holds.\n\n- A list\n- of two")]
     [5, 2, 2, 2]
     """
     text = re.sub(r"```.*?```|\$\$.*?\$\$|<!--.*?-->", "", text, flags=re.DOTALL)
