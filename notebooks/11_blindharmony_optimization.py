@@ -33,7 +33,7 @@
 # Once an exercise passes its check, the cells below use your function.
 # Until then they use the package's, and say so.
 #
-# ### Symbols in this notebook
+# **Symbols in this notebook:**
 #
 # | symbol | meaning |
 # | --- | --- |

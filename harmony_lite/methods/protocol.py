@@ -44,11 +44,42 @@ class Shipping:
 class Harmonizer(ABC):
     """A method: settings in, `fit` on what it may see, `harmonize` on what comes.
 
+    A method has to say `name`, `needs`, `variants`, and to define `from_variant`, `fit`, `_harmonize`, `is_fitted`,
+    `state` and `load_state`. Its constructor takes `settings`, which may be None. The smallest one:
+
+        class MeanMatch(Harmonizer):
+            name, needs, variants = "mean-match", Needs.TARGET_ONLY, ("volume",)
+
+            def __init__(self, settings=None):
+                self.settings, self.mean = settings, None
+
+            @classmethod
+            def from_variant(cls, variant):
+                return cls()
+
+            def fit(self, view, *, generator=None):
+                self.mean = view.target.images[view.target.mask].mean()
+                return self
+
+            def _harmonize(self, images, mask, scanner):
+                return images * (self.mean / means(images, mask))[:, None, None, None, None]
+
+            @property
+            def is_fitted(self):
+                return self.mean is not None
+
+            def state(self):
+                return {"mean": self.mean[None]}
+
+            def load_state(self, state):
+                self.mean = state["mean"][0]
+                return self
+
     Class attributes:
         name: the method's name, hyphenated, as the command line takes it.
         needs: what `fit` is given (`Needs`); a blind method says `Needs.TARGET_ONLY`.
         variants: the readings of the method that can be asked for, the default one first.
-        shipping: which weights come with the package; None for what is fitted on the scanners in question.
+        shipping: which weights come with the package; None where there are none.
         reference_is_enough: whether one reference image replaces fitting and shipped weights.
         takes_slices: whether slices without their volume can be harmonized.
         is_slicewise: whether every axial slice is harmonized by itself, in [0, 1], so that a mask may leave heights
@@ -63,7 +94,7 @@ class Harmonizer(ABC):
     name: ClassVar[str]
     needs: ClassVar[Needs]
     variants: ClassVar[tuple[str, ...]]
-    shipping: ClassVar[Shipping | None] = Shipping()
+    shipping: ClassVar[Shipping | None] = None
     reference_is_enough: ClassVar[bool] = False
     takes_slices: ClassVar[bool] = True
     is_slicewise: ClassVar[bool] = False
@@ -71,7 +102,7 @@ class Harmonizer(ABC):
     is_straight_line: ClassVar[bool] = False
     is_trained: ClassVar[bool] = False
 
-    settings: Any
+    settings: Any  # what the weights depend on
 
     @classmethod
     @abstractmethod
@@ -117,8 +148,8 @@ class Harmonizer(ABC):
         """Bring images to the target domain.
 
         Args:
-            images: `(N, 1, D, H, W)` volumes or `(N, 1, H, W)` slices, scanner units. A slice is an image without its
-                height: a method that depends on the height takes the mean over all heights.
+            images: `(N, 1, D, H, W)` volumes or `(N, 1, H, W)` slices, scanner units. A slice comes without
+                its axial position: a method that depends on the position takes the mean over all positions.
             reference: one image of the target domain, which takes the place of the target's training people; its
                 foreground is found by itself.
             scanner: the source scanner's name, for methods that are fitted to named scanners; others treat every source
@@ -156,7 +187,7 @@ class Harmonizer(ABC):
         """What the method does to checked images.
 
         Args:
-            images: `(N, 1, D, H, W)` float32, finite, with contrast; a slice has W = 1.
+            images: `(N, 1, D, H, W)` float32, finite, with contrast. W = 1 is a slice, whose axial position is unknown.
             mask: bool, same shape.
             scanner: of `scanners` where the method has any.
         """

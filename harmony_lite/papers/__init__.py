@@ -1,9 +1,15 @@
 """The papers, a folder each: method, experiment, exercises, what the paper prints, and what came out here.
 
-Nothing of one paper lies elsewhere in the package, and no list names a paper: a folder with a `published.toml` is one
+No list names a paper: a folder with a `published.toml` is one
 (`harmony_lite.papers.published.names`). Beside the folders: published.py and printed.py (what papers print),
 experiments.py (what the ledger measures), recipes.py (how shipped weights are made).
 
-To add a paper: a folder with `__init__.py` (what the paper is, what lies where, `METHODS`) and `published.toml`; then,
-as they come, the method's files, `experiment.py`, `recipe.py` and `exercises_NN.py`, found by their names.
+To add a paper, make a folder with these files; each is found by its name:
+
+- `__init__.py`: what the paper is, which equation is where, and `METHODS` (as `harmony_lite.methods` says);
+- `published.toml`: tables, claims, index; printed.py explains every part, `tests/made_paper.py` is the smallest one;
+- the method's files in reading order, a class of `harmony_lite.methods.Harmonizer` among them;
+- `experiment.py`: `PEOPLE_ON`, `FITS` and `measure` (as experiments.py says); `recipe.py`: `RECIPES` (as recipes.py
+  says); `exercises_NN.py`: as `harmony_lite.exercises` says;
+- notebooks `NN_slug.py`, whose first cell gives the rows of README and book.
 """

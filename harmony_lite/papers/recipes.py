@@ -1,7 +1,8 @@
 """How shipped weights are made: whom a method is trained on, how, and by what it is judged when it is saved.
 
-A paper's `recipe.py` names its recipes in `RECIPES`; a method that no paper names is fitted to the target's training
-people and judged by PSNR on two scanners. `data_scripts/train_weights.py` runs recipes.
+A paper's `recipe.py` names its recipes in `RECIPES`. A shipped method without a recipe there, BlindHarmony's prior
+among them, is fitted to the target's training people and judged by PSNR on two scanners.
+`data_scripts/train_weights.py` runs the recipes.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from harmony_lite.papers import published
 from harmony_lite.profiles import QUICK, active
 from harmony_lite.splits import people
 
-__all__ = ["FEW", "Recipe", "Trainable", "psnr_by_scanner", "recipe_of", "recipes"]
+__all__ = ["FEW", "Recipe", "Trainable", "method_recipe", "psnr_by_scanner", "recipes", "training_and_validation"]
 
 TARGET = "oasis_trio"
 SCANNERS = (TARGET, "oasis_vision", "oasis_sonata")  # two sources for the card's metric
@@ -87,7 +88,7 @@ def method_recipe(
     metric: Callable[[Any, Cohort], Mapping[str, Any]] | None = None,
     about: Callable[[Cohort], Mapping[str, Any]] | None = None,
 ) -> Recipe:
-    """The recipe of a method; what is left out is as for a method that no paper names."""
+    """The recipe of a method; what is left out is as for a method without a recipe in a paper."""
 
     def new() -> Harmonizer:
         return unfitted() if unfitted else load_method(name, variant, fitted=False)
@@ -138,11 +139,3 @@ def recipes() -> list[Recipe]:
         if (name, variant) not in known
     ]
     return sorted([*named, *others], key=lambda recipe: (recipe.name, recipe.variant))
-
-
-def recipe_of(name: str, variant: str) -> Recipe:
-    """One recipe; ValueError where there is none."""
-    for recipe in recipes():
-        if (recipe.name, recipe.variant) == (name, variant):
-            return recipe
-    raise ValueError(f"recipe: found none of {name}, variant {variant}, wanted one of a shipped file of weights")

@@ -17,7 +17,7 @@ from harmony_lite.cohort import Needs, OneReference, TargetOnly
 from harmony_lite.images.checks import check_volumes
 from harmony_lite.methods.averaged_image import check_grid, mean_image
 from harmony_lite.methods.classical.matching import Percentile
-from harmony_lite.methods.protocol import Harmonizer, check_names
+from harmony_lite.methods.protocol import Harmonizer, Shipping, check_names
 
 __all__ = ["Ssimh", "SsimhSettings", "low_frequencies", "swap_low_frequencies"]
 
@@ -110,6 +110,7 @@ class Ssimh(Harmonizer):
     name: ClassVar[str] = "ssimh"
     needs: ClassVar[Needs] = Needs.TARGET_ONLY
     variants: ClassVar[tuple[str, ...]] = ("volume", "slice")
+    shipping: ClassVar[Shipping | None] = Shipping()
     reference_is_enough: ClassVar[bool] = True  # the original swaps with one image
 
     def __init__(self, settings: SsimhSettings | None = None) -> None:

@@ -21,7 +21,7 @@ from harmony_lite.cohort import Paired, Unpaired
 from harmony_lite.images.checks import check_volumes
 from harmony_lite.images.normalize import slice_minmax
 from harmony_lite.images.slices import brain_slices, mean_tops, through_slices
-from harmony_lite.methods.protocol import Harmonizer, check_tensors
+from harmony_lite.methods.protocol import Harmonizer, Shipping, check_tensors
 from harmony_lite.training import History, checkpoint_of, train
 from harmony_lite.weights import without_counters
 
@@ -60,6 +60,7 @@ class DomainNetworks(Harmonizer):
     """
 
     variants: ClassVar[tuple[str, ...]] = ("scanners", "maps")
+    shipping: ClassVar[Shipping | None] = Shipping()
     is_slicewise: ClassVar[bool] = True
     on_template_grid: ClassVar[bool] = True
     is_trained: ClassVar[bool] = True

@@ -5,10 +5,11 @@ H. Jeong, H. Byun, D. U. Kang, J. Lee, "BlindHarmony: 'Blind' Harmonization for 
 In reading order:
 
 - prior.py: the flow and its training, Equations 5 to 8;
-- optimization.py: the distances of Equations 1 to 3, their gradients, and Algorithm 1 with Equations 12 and 13;
+- optimization.py: the distances of Equations 1 to 4, their gradients, and Algorithm 1 with Equations 9 to 13;
 - harmonizer.py: both as a method;
-- ncc_ascent.py: the loop with its flow left out, which any claim for the flow is held against;
-- experiment.py: Tables 1 to 4 and the supplement's Table 3; recipe.py: whom the networks are trained on;
+- ncc_ascent.py: the loop without its flow, on whole volumes: what the flow has to beat;
+- experiment.py: Tables 1 to 4 and the supplement's Table 3; recipe.py: whom the comparators and the judge are
+  trained on (the prior: on the target's training people, as any method without a recipe);
 - exercises_10.py to exercises_12.py: of the notebooks; published.toml: what the paper prints, claims and numbers;
   results.PROFILE.json: what came out here.
 

@@ -22,7 +22,7 @@ from harmony_lite.methods.averaged_image import (
     unpacked_image,
     without_height,
 )
-from harmony_lite.methods.protocol import Harmonizer
+from harmony_lite.methods.protocol import Harmonizer, Shipping
 
 __all__ = ["NccAscent", "NccAscentSettings", "ascend", "correlation", "correlation_gradient"]
 
@@ -120,6 +120,7 @@ class NccAscent(Harmonizer):
     name: ClassVar[str] = "ncc-ascent"
     needs: ClassVar[Needs] = Needs.TARGET_ONLY
     variants: ClassVar[tuple[str, ...]] = ("mean", "matched")
+    shipping: ClassVar[Shipping | None] = Shipping()
     on_template_grid: ClassVar[bool] = True
     reference_is_enough: ClassVar[bool] = True  # an ascent may start anywhere on the target's side
 

@@ -43,9 +43,9 @@ class LoopSettings:
     Attributes:
         alpha: shrink of the latent vector in each iteration (section 3.3).
         beta1: weight of the correlation; None takes `step` instead.
-        step: c, the step in units of N var(x): the part of x that does not follow the source shrinks by 1 - c NCC,
-            whatever the image's size and range. The printed beta1 is a c of 0.2 to 0.6 on slices of 144 x 176, and
-            another one on every other size.
+        step: c, taken where `beta1` is None. The weight is then c times the sum of (x - mean)^2, and each step
+            multiplies the part of x that does not follow the source by 1 - c NCC, whatever the image's size and range.
+            The printed beta1 is a c of 0.2 to 0.6 on slices of 144 x 176, and another c on every other size.
         beta2: weight of the gradient in the source's flat regions.
         iterations: N.
         centred: correlation as printed (Pearson), or the released code's cosine without means.
@@ -212,7 +212,7 @@ def optimise(
         shrink.append((1 - beta1 * ncc / squared).flatten())
         x = decoded + beta1 * gradient + settings.beta2 * edge_descent(decoded, flat)  # line 2, Equation 13
         if flow is None or (iteration == settings.iterations - 1 and not settings.after_shrink):
-            decoded = x  # the last shrink is of no use to who returns x_N
+            decoded = x  # Algorithm 1 returns x_N: the shrink after it is left out
         else:
             decoded = _through_flow(flow, x, settings, encoding, generator)  # line 3, Equation 12
         if watch is not None:
