@@ -50,7 +50,7 @@ def entry(source: Path) -> Entry:
     """What the lists say about a notebook.
 
     Raises:
-        ValueError: its first cell has no title with the file's number, or no sentence about what one will be able to do.
+        ValueError: its first cell lacks a title with the file's number, or what the reader will be able to do.
     """
     text = jupytext.read(source, fmt="py:percent").cells[0].source
     title = TITLE.search(text)
@@ -60,9 +60,9 @@ def entry(source: Path) -> Entry:
     able = ABLE.search(text)
     if able is None:
         raise ValueError(f"{source.name}: found no words after **You will be able to** in the first cell, wanted some")
-    lines = [line.strip() for line in able["what"].strip().split("\n") if line.strip()]
-    points = [re.sub(r"^[-*] ", "", line).rstrip(";,.") for line in lines if re.match(r"[-*] ", line)]
-    sentence = "; ".join(points) if points else " ".join(lines)
+    words = able["what"].strip()
+    points = [" ".join(point.split()).rstrip(";,.") for point in re.split(r"^[-*] ", words, flags=re.MULTILINE)]
+    sentence = "; ".join(point for point in points if point)
     return Entry(source.stem, title["title"].strip(), sentence.rstrip("."))
 
 
@@ -78,7 +78,9 @@ def groups(folder: Path = FOLDER) -> dict[str, list[Entry]]:
         names = sorted({one.paper for one in entries})
         if ten != "0" and (len(names) > 1 or not names[0]):
             titles = ", ".join(repr(one.title) for one in entries)
-            raise ValueError(f"notebooks {ten}0 to {ten}9: found the titles {titles}, wanted 'PAPER: part' of one paper")
+            raise ValueError(
+                f"notebooks {ten}0 to {ten}9: found the titles {titles}, wanted 'PAPER: part' of one paper"
+            )
         found.setdefault(GROUND if ten == "0" else names[0], []).extend(entries)
     return found
 
@@ -109,7 +111,7 @@ def series_map(found: dict[str, list[Entry]]) -> str:
         for one in entries:
             part = one.title.removeprefix(f"{caption}: ")
             links.append(f"[{one.number} {part}]({one.name}.ipynb)")
-        lines.append(f"- **{caption}:** {', '.join(links)}.")
+        lines.append(f"- **{caption}:** {', '.join(links)}")
     return "\n".join(lines)
 
 
