@@ -50,7 +50,7 @@ INLINE = re.compile(r"(?P<tick>`+).+?(?P=tick)|(?<![\\$])\$(?!\s)[^$]+?(?<![\s\\
 STAND_IN = "¤"
 LINK = re.compile(r"!?\[(?P<shown>[^\]]*)\]\([^)]*\)")
 ADDRESS = re.compile(r"<?\bhttps?://\S+")
-WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
+WORD = re.compile(r"(?<!\w)[^\W\d_]+(?:['’-][^\W\d_]+)*")
 ABBREVIATION = re.compile(
     r"(?:\b(?:e\.g|i\.e|cf|vs|al|approx|resp|ca|Eqs?|Figs?|Secs?|Sects?|Tabs?|Refs?|Nos?|pp?|Drs?|Profs?|St)|\b[A-Z])\.$"
 )
