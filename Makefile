@@ -84,7 +84,7 @@ sweep: $(STAMP) ## train MISPEL again and again, each time with one thing change
 student: $(STAMP) ## copies of the notebooks without solutions, in build/student
 	@$(SERIES) student $(NB)
 
-budget: $(STAMP) ## write what make run and make test measured into README's table
+budget: $(STAMP) ## write what make run and make test measured into README and the notebooks' heads
 	@$(SERIES) budget
 
 clean: ## remove what was built; the virtual environment stays

@@ -13,9 +13,9 @@
 round. Outputs come from executing, never from merging, and the source's hash is stored beside them, so that an output
 older than its source is found out.
 
-**Folded cells.** Open code is code to be read: the method. A cell that only draws or sets up carries the tag `folded`,
-alone or beside others, and its first line is its title, `# @title What the cell shows`. The book, JupyterLab and Colab
-then hide the code, and the book and Colab show the title instead.
+**Folded cells.** Open code is code to be read: the method. A cell that only draws or sets up carries the tag
+`folded`, alone or beside others, and its first line is its title, `# @title What the cell shows`. The book,
+JupyterLab and Colab then hide the code and show the title instead.
 
 **What is written for you.** The lists of notebooks (README's table, the book's contents, the map in notebook 00) come
 from each notebook's first cell: its title `# 11 · Paper: the part`, and the sentence or list after **You will be able
