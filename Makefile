@@ -3,15 +3,20 @@
 #   PYTHON       the Python (3.11 or newer) that makes the virtual environment
 #   TORCH_INDEX  where torch comes from; https://download.pytorch.org/whl/cpu is the small one without CUDA
 #   NB           one notebook by its number: make run NB=02
+#   PAPER        whose sweep: make sweep PAPER=mispel
 #   WORKERS      test processes
 
 PYTHON ?= python3
 VENV ?= .venv
 TORCH_INDEX ?=
 NB ?=
+PAPER ?= mispel
 WORKERS ?= 2
 
 TORCH := torch==2.13.0
+# What computes: weights, training, networks, methods.
+NUMERIC := $(addprefix tests/test_,$(addsuffix .py,report results training flows spline segmentation protocol classical \
+  low_frequency combat ravel comparators blindharmony mispel))
 PY := $(VENV)/bin/python
 # Made when the installation has ended well; older than either file below, the installation is done again.
 STAMP := $(VENV)/.harmony-lite-installed
@@ -27,7 +32,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
 export HARMONY_CACHE ?= $(abspath build/cache)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lab execute bench weights ledger sweep student budget clean
+.PHONY: help setup run test plain lab execute bench weights ledger sweep student budget clean
 
 help: ## list the commands
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -63,6 +68,9 @@ test: $(STAMP) ## style, unit and property tests, doctests, pairs, and every cel
 	  -n $(WORKERS) --dist loadfile notebooks && \
 	$(SERIES) note "make test" $$(($$(date +%s) - start))
 
+plain: $(STAMP) ## the numeric tests once more, with plain processor instructions: as on another maker's processor
+	@ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 $(PY) -m pytest -q -n $(WORKERS) --dist loadfile $(NUMERIC)
+
 lab: $(STAMP) ## open JupyterLab on the first notebook
 	@cd notebooks && $(abspath $(VENV))/bin/jupyter lab 00_start_here.ipynb
 
@@ -78,13 +86,13 @@ weights: $(STAMP) ## train the shipped weights again
 ledger: $(STAMP) ## compute our rows of the papers' tables and the verdicts; an interrupted run goes on
 	@$(PY) data_scripts/compute_ledger.py
 
-sweep: $(STAMP) ## train MISPEL again and again, each time with one thing changed, and measure what depends on it
-	@$(PY) data_scripts/sweep_mispel.py
+sweep: $(STAMP) ## train PAPER's method again and again, each time with one thing changed, and measure what follows
+	@$(PY) data_scripts/sweep_$(PAPER).py
 
 student: $(STAMP) ## copies of the notebooks without solutions, in build/student
 	@$(SERIES) student $(NB)
 
-budget: $(STAMP) ## write what make run and make test measured into README and the notebooks' heads
+budget: $(STAMP) ## write what make run and make test measured into README's table
 	@$(SERIES) budget
 
 clean: ## remove what was built; the virtual environment stays

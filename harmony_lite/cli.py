@@ -90,16 +90,14 @@ def methods(arguments: argparse.Namespace) -> int:
     for name in names():
         cls = method_class(name)
         ready = [variant for variant in cls.variants if _has_weights(cls, variant)]
-        grid = "the model's" if cls.on_template_grid else "any"
-        row = {"name": name, "needs": str(cls.needs), "grid": grid, "variants": list(cls.variants), "shipped": ready}
-        rows.append(row)
+        rows.append({"name": name, "needs": str(cls.needs), "variants": list(cls.variants), "shipped": ready})
     if arguments.json:
         print(json.dumps(rows, indent=2))
         return 0
     table = [("method", "sees when fitted", "grid", "variants", "shipped")]
-    table += [
-        (r["name"], r["needs"], r["grid"], ", ".join(r["variants"]), ", ".join(r["shipped"]) or "-") for r in rows
-    ]
+    for row in rows:
+        grid = "the model's" if method_class(row["name"]).on_template_grid else "any"
+        table.append((row["name"], row["needs"], grid, ", ".join(row["variants"]), ", ".join(row["shipped"]) or "-"))
     widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
     for row in table:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

@@ -15,7 +15,7 @@
 #
 # **You will be able to** say what MRI harmonization is and what it is not, run your first method, and find your way through this series.
 #
-# **Measured:** 23 seconds and 1.1 GB on one core (`make run`).
+# **Measured:** 20 seconds and 1.1 GB on one processor core the first time (the template is prepared once), 10 seconds after that.
 # No GPU and no network is needed; everything shown is **simulated** and says so.
 
 # %% tags=["colab"]
@@ -188,9 +188,9 @@ show(
 # A paper of section 5 that is not in this list has no notebooks yet.
 #
 # <!-- notebooks:start -->
-# - **The ground:** [00 Start here](00_start_here.ipynb), [01 What a scanner does to a picture](01_scanner_effects.ipynb), [02 Measuring harmonization](02_measuring_harmonization.ipynb), [03 Classical baselines](03_classical_baselines.ipynb)
-# - **BlindHarmony:** [10 the prior](10_blindharmony_prior.ipynb), [11 the optimization](11_blindharmony_optimization.ipynb), [12 the evaluation](12_blindharmony_evaluation.ipynb)
-# - **MISPEL:** [50 two steps](50_mispel_two_steps.ipynb), [51 does it harmonize?](51_mispel_evaluation.ipynb)
+# - **The ground:** [00 Start here](00_start_here.ipynb), [01 What a scanner does to a picture](01_scanner_effects.ipynb), [02 Measuring harmonization](02_measuring_harmonization.ipynb), [03 Classical baselines](03_classical_baselines.ipynb).
+# - **BlindHarmony:** [10 the prior](10_blindharmony_prior.ipynb), [11 the optimization](11_blindharmony_optimization.ipynb), [12 the evaluation](12_blindharmony_evaluation.ipynb).
+# - **MISPEL:** [50 two steps](50_mispel_two_steps.ipynb), [51 does it harmonize?](51_mispel_evaluation.ipynb).
 # <!-- notebooks:end -->
 #
 # ## 7. What runs where

@@ -18,7 +18,7 @@
 # **From the papers:** histogram matching and SSIMH as in BlindHarmony (section 4) and BlindHarmonyDiff (section 4.1); Nyul as in HAIL; White Stripe, RAVEL and ComBat as in MISPEL; N4 as in Harmonizing Flows; the ascent of BlindHarmony (Algorithm 1) without its flow.
 #
 # **Before:** notebooks 00 to 02.
-# **Measured:** 69 seconds and 1.3 GB on one core (`make run`).
+# **Measured:** 40 seconds and 1.2 GB on one processor core; 20 seconds and 0.2 GB more the first time, when the people are simulated.
 #
 # All people and scans are **simulated**, except in section 14. Where a number contradicts the expectation, it stays.
 
@@ -55,6 +55,7 @@ from harmony_lite.papers.blindharmony import experiment as experiment
 from harmony_lite.papers.experiments import Fitted
 from harmony_lite.profiles import active
 from harmony_lite.show import COLOURS, dots, show, strip
+from harmony_lite.splits import people
 from harmony_lite.tasks.tissue import segment_tissues, volumes_ml
 
 profile = active()
@@ -74,9 +75,7 @@ print(f"profile {profile.name}: {profile.spacing} mm voxels; harmony_lite {hl.__
 
 # %%
 scanners = ["oasis_trio", "oasis_vision", "oasis_sonata"]
-sizes = profile.train_subjects, profile.validation_subjects, profile.test_subjects
-everyone = hl.Cohort.simulate(sum(sizes), scanners, profile.spacing, seed=profile.seed)
-training, _, test = everyone.split(*sizes)
+training, _, test = people(scanners)
 seen, cohort = training.subset(range(9)), test.subset(range(3))
 mask = cohort.mask
 units = {name: cohort.scans(name) for name in ("trio", "vision", "sonata")}  # (3, 1, D, H, W), scanner units

@@ -18,7 +18,7 @@
 # **From the paper:** BlindHarmony, sections 3.2 and 4.2 with Equations 5 to 8, Figures 1 and 2; supplement 2.1 with its Figure 1.
 #
 # **Before:** notebooks 00 to 02.
-# **Measured:** 34 seconds and 0.9 GB on one core (`make run`).
+# **Measured:** 50 seconds and 1.0 GB on one processor core; 15 seconds more the first time, when the people are simulated.
 #
 # All people and scans are **simulated**.
 # Expectations are written down before the numbers; where the two disagree, the number stays.
@@ -54,9 +54,17 @@ from harmony_lite.images.intensity_maps import MAPS
 from harmony_lite.images.slices import axial_slices
 from harmony_lite.nets.flows import SplineCoupling, spline_flow
 from harmony_lite.nets.spline import rational_quadratic_spline
-from harmony_lite.papers.blindharmony.prior import Encoding, FlowSettings, bits_per_dimension, new_flow, train_prior
-from harmony_lite.profiles import active
+from harmony_lite.papers.blindharmony.prior import (
+    SIZES,
+    Encoding,
+    FlowSettings,
+    bits_per_dimension,
+    new_flow,
+    train_prior,
+)
+from harmony_lite.profiles import active, sized
 from harmony_lite.show import COLOURS, curves, dots, show, strip
+from harmony_lite.splits import people
 
 profile = active()
 print(f"profile {profile.name}: {profile.spacing} mm voxels; harmony_lite {hl.__version__}, torch {torch.__version__}")
@@ -74,9 +82,7 @@ print(f"profile {profile.name}: {profile.spacing} mm voxels; harmony_lite {hl.__
 
 # %%
 scanners = ["oasis_trio", "oasis_vision", "oasis_sonata"]
-sizes = profile.train_subjects, profile.validation_subjects, profile.test_subjects
-everyone = hl.Cohort.simulate(sum(sizes), scanners, profile.spacing, seed=profile.seed)
-training, _, test = everyone.split(*sizes)
+training, _, test = people(scanners)
 test = test.subset(range(8))  # each is simulated four times over; eight people are enough here
 mask = test.mask
 PER_PERSON = 4  # axial slices of each held-out person
@@ -504,7 +510,7 @@ del full
 # To see it, take the latent vector of a scanned slice and set parts of it to zero.
 
 # %%
-levels, shape, counts = profile.flow_levels, list(scanned.shape[1:]), []
+levels, shape, counts = sized(SIZES).levels, list(scanned.shape[1:]), []
 for level in range(1, levels + 1):
     shape = [4 * shape[0], shape[1] // 2, shape[2] // 2]
     if level < levels:

@@ -18,7 +18,7 @@
 # **From the paper:** BlindHarmony, sections 4.3, 4.4 and 5.1 with Tables 1 to 4 and Figures 3 to 5; supplement 3 with its Table 3.
 #
 # **Before:** notebooks 02, 03 and 11.
-# **Measured:** 34 seconds and 0.7 GB on one core (`make run`).
+# **Measured:** 40 seconds and 0.7 GB on one processor core; 15 seconds more the first time, when the person is simulated.
 #
 # All people and scans are **simulated**, except in section 9.
 # Numbers of sixteen held-out people come from the ledger; one of them is measured again here, live.
@@ -54,6 +54,7 @@ from harmony_lite.papers.blindharmony import experiment as blindharmony
 from harmony_lite.papers.experiments import Fitted
 from harmony_lite.profiles import active
 from harmony_lite.show import COLOURS, show
+from harmony_lite.splits import people
 from harmony_lite.tasks.segmentation import WhiteMatterUNet
 
 profile = active()
@@ -79,9 +80,7 @@ print(f"profile {profile.name}: {profile.spacing} mm voxels; harmony_lite {hl.__
 
 # %%
 scanners = [*blindharmony.PEOPLE_ON, "t2_spin_echo"]  # the target, and the paper's four source scanners
-sizes = profile.train_subjects, profile.validation_subjects, profile.test_subjects
-everyone = hl.Cohort.simulate(sum(sizes), scanners, profile.spacing, seed=profile.seed)
-person = everyone.split(*sizes)[2].subset([0])
+person = people(scanners)[2].subset([0])
 target, mask = person.scans("trio"), person.mask
 bent = person.with_target("oasis_trio").with_maps(blindharmony.CURVES)
 fitted = Fitted("nothing is fitted here", profile)  # every method below comes with the package

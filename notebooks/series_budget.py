@@ -10,14 +10,14 @@ from datetime import date
 from pathlib import Path
 
 from series_pairs import BUILD, FOLDER, ROOT, rewrite, sources
-from series_written import BUDGET_MARKERS, MEASURED_LINE, put_between
+from series_written import BUDGET_MARKERS, MEASURED_LINE
 
 # What a run on two cores may cost: seconds of the commands after installation, and of each notebook.
 COMMAND_LIMITS = {"make run": 1200, "make test": 1500}
 NOTEBOOK_LIMITS = {"seconds": 75, "peak_megabytes": 1500}
-# A notebook's head keeps what it says while a new measurement lies within this share of it.
-KEPT_WITHIN = 0.2
-STATED = re.compile(r" (?P<seconds>\d+) seconds and (?P<gigabytes>\d+\.\d) GB on one core \(`make run`\)\.")
+# A head keeps what it says while a new measurement lies within this share of it: it would change at every run.
+STEADY = 0.2
+SAID = re.compile(r" (?P<seconds>\d+) seconds and (?P<gigabytes>\d+\.\d) GB on one processor core\.")
 
 
 def note(name: str, value: object, build: Path = BUILD) -> None:
@@ -79,54 +79,49 @@ def over_budget(noted: dict) -> list[str]:
     return sentences
 
 
-def stated(text: str, place: object) -> tuple[int, float] | None:
-    """Seconds and GB (10^9 bytes) that a notebook's head says; None where the line has another form.
+def measured_words(cost: dict, said: str) -> str:
+    """What a notebook's head says after **Measured:**, from its cost; the old words where they are still near enough.
 
-    Args:
-        text: of a source.
-        place: named in the error.
+    >>> measured_words({"seconds": 38.2, "peak_megabytes": 574}, " 55 seconds and 0.6 GB on one processor core.")
+    ' 38 seconds and 0.6 GB on one processor core.'
+    >>> measured_words({"seconds": 41.0, "peak_megabytes": 590}, " 38 seconds and 0.6 GB on one processor core.")
+    ' 38 seconds and 0.6 GB on one processor core.'
+    """
+    gigabytes = cost["peak_megabytes"] / 1000
+    old = SAID.fullmatch(said)
+    if old is not None:
+        pairs = ((cost["seconds"], float(old["seconds"])), (gigabytes, float(old["gigabytes"])))
+        if all(abs(now - then) <= STEADY * then for now, then in pairs):
+            return said
+    return f" {cost['seconds']:.0f} seconds and {gigabytes:.1f} GB on one processor core."
+
+
+def write_heads(noted: dict, folder: Path = FOLDER) -> list[Path]:
+    """Write each measured notebook's seconds and memory into its head; returns the sources that changed.
 
     Raises:
-        ValueError: there is not exactly one such line.
+        ValueError: a notebook without a line that begins with **Measured:**.
     """
-    lines = list(MEASURED_LINE.finditer(text))
-    if len(lines) != 1:
-        raise ValueError(f"{place}: found {len(lines)} lines that begin with **Measured:**, wanted one")
-    found = STATED.fullmatch(lines[0]["rest"])
-    return (int(found["seconds"]), float(found["gigabytes"])) if found else None
-
-
-def still_holds(said: tuple[int, float], cost: dict) -> bool:
-    """Whether a measurement lies so close to what a head says that the head may stay."""
-    seconds, gigabytes = said
-    measured_seconds, measured_gigabytes = round(cost["seconds"]), round(cost["peak_megabytes"]) / 1000
-    # The head is rounded: half of its last digit is no difference.
-    return (
-        abs(measured_seconds - seconds) <= KEPT_WITHIN * seconds + 0.5
-        and abs(measured_gigabytes - gigabytes) <= KEPT_WITHIN * gigabytes + 0.05
-    )
-
-
-def with_measured_line(text: str, cost: dict, place: object) -> str:
-    """A source whose head says what a measurement found; the same text where the head still holds.
-
-    Raises:
-        ValueError: the text has not exactly one line for it.
-    """
-    said = stated(text, place)
-    if said and still_holds(said, cost):
-        return text
-    seconds, gigabytes = max(1, round(cost["seconds"])), max(0.1, cost["peak_megabytes"] / 1000)
-    rest = f" {seconds} seconds and {gigabytes:.1f} GB on one core (`make run`)."
-    return MEASURED_LINE.sub(lambda line: line["start"] + rest, text)
+    changed = []
+    for source in sources(folder):
+        cost = noted.get(f"notebook {source.stem}")
+        if cost is None:
+            continue
+        text = source.read_text(encoding="utf-8")
+        if len(MEASURED_LINE.findall(text)) != 1:
+            raise ValueError(f"{source.name}: found no one line that begins with **Measured:**, wanted one in its head")
+        new = MEASURED_LINE.sub(lambda line, cost=cost: line["start"] + measured_words(cost, line["rest"]), text)
+        if rewrite(source, new):
+            changed.append(source)
+    return changed
 
 
 def budget(readme: Path = ROOT / "README.md", build: Path = BUILD, folder: Path = FOLDER) -> str:
-    """Write the table between README's two budget markers, and each measured notebook's line into its head.
+    """Write the table between README's two budget markers, and each notebook's line in its head.
 
     Raises:
         FileNotFoundError: nothing was measured yet.
-        ValueError: something measured above its limit, a README without the markers, or a head without its line.
+        ValueError: something measured above its limit, or a README without the markers.
     """
     path = Path(build) / "run" / "budget.json"
     if not path.exists():
@@ -135,13 +130,11 @@ def budget(readme: Path = ROOT / "README.md", build: Path = BUILD, folder: Path 
     if over_budget(noted):
         raise ValueError("; ".join(over_budget(noted)))
     table = budget_table(noted)
-    page = put_between(readme.read_text(encoding="utf-8"), BUDGET_MARKERS, table, place=readme)
-    heads = {}
-    for source in sources(folder):
-        cost = noted.get(f"notebook {source.stem}")
-        if cost is not None:
-            heads[source] = with_measured_line(source.read_text(encoding="utf-8"), cost, source.name)
-    readme.write_text(page, encoding="utf-8")
-    for source, text in heads.items():
-        rewrite(source, text)
+    text = readme.read_text(encoding="utf-8")
+    start, end = BUDGET_MARKERS
+    if text.count(start) != 1 or text.count(end) != 1:
+        raise ValueError(f"{readme}: found no one pair of markers, wanted {start} and {end}")
+    write_heads(noted, folder)
+    before, after = text.split(start)[0], text.split(end)[1]
+    readme.write_text(f"{before}{start}\n{table}\n{end}{after}", encoding="utf-8")
     return table

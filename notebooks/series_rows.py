@@ -50,7 +50,7 @@ def entry(source: Path) -> Entry:
     """What the lists say about a notebook.
 
     Raises:
-        ValueError: its first cell lacks a title with the file's number, or what the reader will be able to do.
+        ValueError: its first cell lacks a title with the file's number, or what you will be able to do.
     """
     text = jupytext.read(source, fmt="py:percent").cells[0].source
     title = TITLE.search(text)
@@ -60,9 +60,10 @@ def entry(source: Path) -> Entry:
     able = ABLE.search(text)
     if able is None:
         raise ValueError(f"{source.name}: found no words after **You will be able to** in the first cell, wanted some")
-    points = [" ".join(point.split()) for point in re.split(r"^[-*] ", able["what"].strip(), flags=re.MULTILINE)]
-    first_sentences = [re.split(r"\.\s+(?=[A-Z])", point)[0].rstrip(";,.") for point in points if point]
-    return Entry(source.stem, title["title"].strip(), "; ".join(first_sentences))
+    lines = [line.strip() for line in able["what"].strip().split("\n") if line.strip()]
+    points = [re.sub(r"^[-*] ", "", line).rstrip(";,.") for line in lines if re.match(r"[-*] ", line)]
+    sentence = "; ".join(points) if points else " ".join(lines)
+    return Entry(source.stem, title["title"].strip(), sentence.rstrip("."))
 
 
 def groups(folder: Path = FOLDER) -> dict[str, list[Entry]]:
@@ -110,7 +111,7 @@ def series_map(found: dict[str, list[Entry]]) -> str:
         for one in entries:
             part = one.title.removeprefix(f"{caption}: ")
             links.append(f"[{one.number} {part}]({one.name}.ipynb)")
-        lines.append(f"- **{caption}:** {', '.join(links)}")
+        lines.append(f"- **{caption}:** {', '.join(links)}.")
     return "\n".join(lines)
 
 

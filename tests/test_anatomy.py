@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from harmony_lite.simulate import LABELS, anatomy, draw_lesions, simulate_person
+from harmony_lite.simulate import LABELS, draw_lesions, simulate_person
+from harmony_lite.simulate.person_draws import draw, target_volumes
 from harmony_lite.simulate.scanners import scan
 
 
@@ -33,7 +34,7 @@ def test_a_person_holds_its_truth(sixty):
 def test_volumes_are_those_of_the_age(age):
     for seed in (1, 2, 3):
         made = person(age=age, seed=seed, spacing=3.0)
-        wanted = anatomy._targets(anatomy._draw(torch.Generator().manual_seed(seed)), age)
+        wanted = target_volumes(draw(torch.Generator().manual_seed(seed)), age)
         for name, ml in wanted.items():
             assert made.volumes_ml[name] == pytest.approx(ml, rel=0.05 if name == "ventricles" else 0.015), (seed, name)
         assert made.smallest_jacobian > 0

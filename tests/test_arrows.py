@@ -39,10 +39,7 @@ FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__in
 # of a paper's folder: what measures, trains and teaches; every other file there is the method
 ABOVE_A_METHOD = re.compile(r"experiment|recipe|exercises_\d\d")
 LONGEST = 350
-LONG_WITH_A_REASON = {
-    "evaluate/metrics.py": "fifteen measures in the order of a chapter; each is short",
-    "simulate/anatomy.py": "the key of the people's cache: cutting it in two would simulate everybody again",
-}
+LONG_WITH_A_REASON: dict[str, str] = {}
 
 
 def room_of(parts: tuple[str, ...]) -> str:

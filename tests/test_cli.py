@@ -295,6 +295,9 @@ def test_methods(capsys):
     assert run("methods") == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines[1:]] == methods.names()
+    on_the_models_grid = [line.split()[0] for line in lines if " the model's " in line]
+    assert on_the_models_grid == [name for name in methods.names() if methods.method_class(name).on_template_grid]
+    assert "mispel" in on_the_models_grid and "nyul" not in on_the_models_grid
     assert run("methods", "--json") == 0
     for row in json.loads(capsys.readouterr().out):
         assert set(row) == {"name", "needs", "variants", "shipped"}

@@ -192,7 +192,14 @@ def test_wrong_folders(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"subjects": 0}, "wanted at least 1"),
+        ({"subjects": 0}, "subjects: found 0, wanted a whole number of at least 1"),
+        ({"subjects": 2.0}, "subjects: found 2.0, wanted a whole number"),
+        ({"subjects": True}, "subjects: found True, wanted a whole number"),
+        ({"seed": 1.5}, "seed: found 1.5, wanted a whole number"),
+        ({"seed": -1}, "seed: found -1, wanted a whole number of at least 0"),
+        ({"spacing": "2"}, "spacing: found '2', wanted a number of mm or three"),
+        ({"spacing": (2.0, "2", 2.0)}, "wanted a number of mm or three"),
+        ({"spacing": True}, "spacing: found True, wanted a number of mm or three"),
         ({"scanners": ["trio", "oasis_trio"]}, "none twice"),
         ({"scanners": ["skyra"]}, "scanner: found 'skyra'"),
         ({"scanners": [PRESETS["oasis_trio"]]}, "wanted a list of names"),

@@ -87,7 +87,7 @@ def test_weights_of_a_file(own, tmp_path, capsys):
     assert "found 'downstairs', wanted one that mispel was fitted to: mispel_ge, upstairs" in said
     assert said.count("\n") == 1 and not (tmp_path / "b.nii").exists()
     assert run(*call, scan_of(own), tmp_path / "b.nii") == 2
-    assert "scanner: found None" in capsys.readouterr().err
+    assert "scanner: found none" in capsys.readouterr().err
 
 
 def test_somebody_is_held_out_of_three(own, tmp_path, capsys):

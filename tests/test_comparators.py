@@ -4,28 +4,20 @@ import math
 
 import pytest
 import torch
+from phantoms import fit, small, view_for
 
 from harmony_lite.cohort import Cohort, Needs
 from harmony_lite.images.intensity_maps import MAPS
-from harmony_lite.methods import load_method
 from harmony_lite.methods.trained.cyclegan import (
     RESIDUAL_BLOCKS,
     AdversarialSettings,
-    CycleGAN,
     Generator,
-    _Players,
-    _Residual,
     discriminator,
     two_player_loss,
 )
 from harmony_lite.methods.trained.domain_networks import slices_of
 from harmony_lite.methods.trained.unet import SupervisedSettings, UNetHarmonizer
 from harmony_lite.nets.unet import UNet
-
-CLASSES = {
-    "unet": lambda: UNetHarmonizer(SupervisedSettings(width=3, training_steps=40, batch=4)),
-    "cyclegan": lambda: CycleGAN(AdversarialSettings(width=3, training_steps=4, batch=2)),
-}
 
 
 @pytest.fixture(scope="module")
@@ -35,10 +27,9 @@ def cohort():
     return people.with_maps({"exp": MAPS["exp"], "gamma0.7": MAPS["gamma0.7"]})
 
 
-@pytest.fixture(scope="module", params=list(CLASSES))
-def fitted(request, cohort):
-    method = CLASSES[request.param]()
-    return method.fit(cohort.view(method.needs), progress=False)
+@pytest.fixture(scope="module", params=["unet", "cyclegan"])
+def fitted(request):
+    return fit(small(request.param))
 
 
 def test_the_unet_is_as_the_supplement_says():
@@ -64,20 +55,27 @@ def test_a_far_pixel_reaches_the_output_through_the_deepest_level():
 
 def test_cyclegan_is_as_the_supplement_says():
     generator, judge = Generator(3), discriminator(3)
-    blocks = [m for m in generator.modules() if isinstance(m, _Residual)]
     convolutions = [m for m in generator.modules() if isinstance(m, torch.nn.Conv2d)]
+    blocks = [part for part in generator.change if sum(isinstance(m, torch.nn.Conv2d) for m in part.modules()) == 2]
     assert len(blocks) == RESIDUAL_BLOCKS == 9 and len(convolutions) == 2 + 2 * 9 + 3
     assert sum(isinstance(m, torch.nn.Conv2d) for m in judge.modules()) == 5
     assert sum(isinstance(m, torch.nn.LeakyReLU) for m in judge.modules()) == 4
     assert sum(isinstance(m, torch.nn.InstanceNorm2d) for m in judge.modules()) == 4
     images = torch.rand(2, 1, 32, 40, generator=torch.Generator().manual_seed(0))
     assert torch.equal(generator(images), images)  # where it begins
+    features = torch.rand(2, 6, 8, 10, generator=torch.Generator().manual_seed(0))
+    for block in blocks:
+        assert not torch.allclose(block(features), features)
+        for weight in block.parameters():
+            torch.nn.init.zeros_(weight)
+        assert torch.equal(block(features), features), "a residual block adds to what comes in"
 
 
 def test_each_player_is_pushed_by_its_own_losses_only():
     """Generators by adversarial, cycle and identity losses, judges by their own, as if trained one after the other."""
     torch.manual_seed(0)
-    players = _Players(2)
+    generators = {name: Generator(2) for name in ("to_target", "to_source")}
+    players = torch.nn.ModuleDict(generators | {f"judge_{side}": discriminator(2) for side in ("target", "source")})
     for generator in (players.to_target, players.to_source):
         torch.nn.init.normal_(generator.change[-1].weight)  # from the identity on, the way back would be nothing
     target, source = torch.rand(2, 2, 1, 32, 32).unbind()
@@ -121,85 +119,22 @@ def test_slices_are_those_with_brain(cohort):
     assert float(slices.min()) == 0 and torch.allclose(slices.amax((1, 2, 3)), torch.ones(len(slices)))
 
 
-def test_volumes_in_and_out(fitted, cohort):
-    images, mask = cohort.scans("exp")[:2], cohort.mask[:2]
-    found = fitted.harmonize(images, scanner="exp", mask=mask)
-    assert found.shape == images.shape and found.dtype == torch.float32 and bool((found[~mask] == 0).all())
-    assert torch.allclose(fitted.harmonize(3 * images, scanner="exp", mask=mask), found, rtol=1e-3, atol=1e-2)
-    other = fitted.harmonize(images, scanner="gamma0.7", mask=mask)
-    assert not torch.allclose(other, found, rtol=0.01)  # each source has a network of its own
-    one = torch.zeros_like(mask)
-    one[..., 14] = mask[..., 14]
-    assert torch.allclose(fitted.harmonize(images, scanner="exp", mask=one)[..., 14], found[..., 14], atol=1e-3)
-    assert float(found.max()) <= float(fitted.tops.max()) * (1 + 1e-6)
-
-
-def test_state_round_trip(fitted, cohort):
-    again = CLASSES[fitted.name]().load_state(fitted.state())
-    images, mask = cohort.scans("exp")[:1], cohort.mask[:1]
-    pair = [m.harmonize(images, scanner="exp", mask=mask) for m in (fitted, again)]
-    assert torch.equal(*pair)
-
-
 def test_foreign_states_are_refused(fitted):
     state = fitted.state()
     with pytest.raises(ValueError, match=f"{fitted.name}: found the tensors"):
-        CLASSES[fitted.name]().load_state({name: v for name, v in state.items() if name != "tops"})
+        small(fitted.name).load_state({name: v for name, v in state.items() if name != "tops"})
     name = next(name for name in state if name.endswith("weight"))
     with pytest.raises(ValueError, match="wanted .* as the settings say"):
-        CLASSES[fitted.name]().load_state({**state, name: state[name][:1].repeat(7, *[1] * (state[name].ndim - 1))})
+        small(fitted.name).load_state({**state, name: state[name][:1].repeat(7, *[1] * (state[name].ndim - 1))})
 
 
-def test_what_cannot_be_harmonized_is_refused(fitted, cohort):
-    images, mask = cohort.scans("exp")[:1], cohort.mask[:1]
-    with pytest.raises(ValueError, match="scanner: found 'log', wanted one that .* fitted to: exp, gamma0.7"):
-        fitted.harmonize(images, scanner="log", mask=mask)
-    with pytest.raises(ValueError, match="scanner: found None"):
-        fitted.harmonize(images, mask=mask)
-    with pytest.raises(ValueError, match="heights, wanted"):
-        fitted.harmonize(images[..., 1:], scanner="exp", mask=mask[..., 1:])
-    with pytest.raises(ValueError, match="wanted volumes"):
-        fitted.harmonize(images[..., 14], scanner="exp", mask=mask[..., 14])
-    with pytest.raises(ValueError, match="found no network, wanted `fit` or loaded weights"):
-        load_method(fitted.name, fitted=False).harmonize(images, scanner="exp", mask=mask)
-
-
-def test_an_interrupted_training_goes_on_to_the_same_numbers(cohort, tmp_path, monkeypatch):
-    """Stopped in the second source's training, and called again."""
-    view, file = cohort.view(Needs.PAIRED), tmp_path / "unet.checkpoint"
-    whole = CLASSES["unet"]().fit(view, progress=False)
-    drawn, randint = [], torch.randint
-
-    def stops(*arguments, **options):
-        if options.get("generator") is not None and len(arguments) == 2:
-            drawn.append(1)
-            if len(drawn) == 55:
-                raise KeyboardInterrupt
-        return randint(*arguments, **options)
-
-    monkeypatch.setattr("harmony_lite.methods.trained.unet.torch.randint", stops)
-    with pytest.raises(KeyboardInterrupt):
-        CLASSES["unet"]().fit(view, progress=False, checkpoint=file)
-    monkeypatch.undo()
-    resumed = CLASSES["unet"]().fit(view, progress=False, checkpoint=file)
-    assert resumed.history.losses == whole.history.losses and len(whole.history.losses) == 80
-    assert all(torch.equal(a, b) for a, b in zip(resumed.state().values(), whole.state().values(), strict=True))
-
-
-def test_pairs_that_do_not_fit_are_refused(cohort):
-    view = cohort.view(Needs.PAIRED)
+def test_pairs_that_do_not_fit_are_refused():
+    view = view_for(Needs.PAIRED)
     view.target.mask[..., 14] = False
     with pytest.raises(ValueError, match="pairs: found .* source slices, wanted"):
-        CLASSES["unet"]().fit(view, progress=False)
+        fit(small("unet"), view)
 
 
-def test_first_steps_are_the_beginning_of_the_recipe(cohort):
-    for make in CLASSES.values():
-        method = make()
-        method.settings = type(method.settings)(**{**vars(method.settings), "training_steps": 4})
-        view = cohort.view(method.needs)
-        method.fit(view, progress=False)
-        wanted = [h.losses[:3] for h in method.histories.values()]
-        found = make()
-        found.settings = method.settings
-        assert math.isclose(found.first_steps(view), sum(map(sum, wanted)) / 6, rel_tol=1e-6)
+def test_first_steps_are_the_beginning_of_the_recipe(fitted):
+    wanted = [loss for history in fitted.histories.values() for loss in history.losses[:3]]
+    assert math.isclose(small(fitted.name).first_steps(view_for(fitted.needs)), sum(wanted) / 6, rel_tol=1e-6)

@@ -69,22 +69,17 @@ def test_a_tone_curve_undoes_a_power():
     assert float(apart) < 0.15 * float(left)
     order = view.scanners["b"].images[0][inside[0]].argsort()
     assert float(after[1][0][inside[0]][order].diff().min()) >= 0  # a curve that rises moves no order
-    assert bool((after[0][~inside] == 0).all()) and after[0].shape == inside.shape
 
 
-def test_a_tone_curve_goes_on_beyond_its_knots_and_keeps_its_state():
+def test_a_tone_curve_goes_on_beyond_its_knots():
     view = bent(0.5)
-    method = load_method("tone-curve", fitted=False).fit(view)
-    again = load_method("tone-curve", fitted=False).load_state(method.state())
-    scans = view.scanners["b"]
-    darker = scans.images * torch.where(scans.images == scans.images[scans.mask].max(), 1.5, 1.0)
-    pair = [m.harmonize(darker, scanner="b", mask=scans.mask) for m in (method, again)]
-    assert torch.equal(*pair)
-    assert float(pair[0].max()) > float(method.harmonize(scans.images, scanner="b", mask=scans.mask).max())
-    with pytest.raises(ValueError, match="scanner: found 'c', wanted one that tone-curve was fitted to: a, b"):
-        method.harmonize(darker, scanner="c", mask=scans.mask)
-    with pytest.raises(ValueError, match="tone-curve: found no curve"):
-        load_method("tone-curve", fitted=False).harmonize(darker, scanner="a", mask=scans.mask)
+    method, scans = load_method("tone-curve", fitted=False).fit(view), view.scanners["b"]
+    brightest = scans.images == scans.images[scans.mask].max()
+    usual, beyond = (
+        method.harmonize(scans.images * torch.where(brightest, gain, 1.0), scanner="b", mask=scans.mask).max()
+        for gain in (1.0, 1.5)
+    )
+    assert float(beyond) > float(usual)
 
 
 def test_misregistration_can_be_set_and_changes_nothing_else():

@@ -2,6 +2,7 @@
 
 import json
 import re
+from importlib import import_module
 
 import pytest
 
@@ -98,7 +99,7 @@ def test_a_malformed_file_names_itself_and_what_is_wrong(tmp_path, text, message
 
 def test_the_folder_is_taken_when_called(tmp_path, monkeypatch):
     stored(tmp_path, entry())
-    monkeypatch.setattr("harmony_lite.ledger.results.FOLDER", tmp_path)
+    monkeypatch.setattr(import_module("harmony_lite.ledger.results"), "FOLDER", tmp_path)
     assert len(ledger.results("blindharmony", "quick")["rows"]) == 1
 
 

@@ -248,7 +248,7 @@ def test_wasserstein_of_one_reference_serves_all_images():
         image, reference[:1].repeat(3, 1, 1, 1), mask, reference_mask=mask[:1].repeat(3, 1, 1, 1)
     )
     assert found.tolist() == expected.tolist()
-    with pytest.raises(ValueError, match="reference has 2 images; 1 or 3"):
+    with pytest.raises(ValueError, match="reference: found 2 images, wanted 1 or 3"):
         metrics.wasserstein(image, reference[:2])
 
 
@@ -424,14 +424,14 @@ def _with(value):
 @pytest.mark.parametrize(
     ("image", "reference", "mask", "message"),
     [
-        (_with(math.nan), IMAGE, None, "holds 2 values that are NaN or infinite; finite values wanted"),
-        (IMAGE, _with(math.inf), None, "holds 2 values that are NaN or infinite; finite values wanted"),
-        (IMAGE, IMAGE, HALF_EMPTY, "1 is empty; at least one voxel inside wanted"),
-        (IMAGE, IMAGE, MASK.float(), "torch.float32 of shape .*; torch.bool of shape .* wanted"),
-        (IMAGE, IMAGE, MASK[..., 1:], r"\(2, 1, 12, 11\); torch.bool of shape \(2, 1, 12, 12\) wanted"),
-        (IMAGE[:, 0], IMAGE[:, 0], None, r"shape \(2, 12, 12\); \(N, 1, H, W\) or \(N, 1, D, H, W\) wanted"),
-        (IMAGE[:0], IMAGE[:0], None, r"\(N, 1, H, W\) or \(N, 1, D, H, W\) wanted"),
-        (IMAGE.numpy(), IMAGE, None, "is a ndarray; a torch tensor wanted"),
+        (_with(math.nan), IMAGE, None, "found 2 values that are NaN or infinite, wanted finite values"),
+        (IMAGE, _with(math.inf), None, "found 2 values that are NaN or infinite, wanted finite values"),
+        (IMAGE, IMAGE, HALF_EMPTY, "mask: found no voxel inside for image 1, wanted at least one"),
+        (IMAGE, IMAGE, MASK.float(), r"mask: found torch.float32 \(.*\), wanted torch.bool \(.*\), as the"),
+        (IMAGE, IMAGE, MASK[..., 1:], r"torch.bool \(2, 1, 12, 11\), wanted torch.bool \(2, 1, 12, 12\)"),
+        (IMAGE[:, 0], IMAGE[:, 0], None, r"found shape \(2, 12, 12\), wanted \(N, 1, H, W\) or \(N, 1, D, H, W\)"),
+        (IMAGE[:0], IMAGE[:0], None, r"wanted \(N, 1, H, W\) or \(N, 1, D, H, W\)"),
+        (IMAGE.numpy(), IMAGE, None, "found a ndarray, wanted a torch tensor"),
     ],
 )
 def test_bad_images_are_refused(measure, image, reference, mask, message):
@@ -442,46 +442,56 @@ def test_bad_images_are_refused(measure, image, reference, mask, message):
 
 @pytest.mark.parametrize("measure", [m for m in PAIRED if m is not metrics.wasserstein])
 def test_images_of_two_shapes_are_refused(measure):
-    with pytest.raises(ValueError, match=r"\(2, 1, 12, 12\) and .* \(2, 1, 12, 11\); the same shape wanted"):
+    with pytest.raises(ValueError, match=r"found shape \(2, 1, 12, 11\), wanted \(2, 1, 12, 12\), the same as"):
         measure(IMAGE, IMAGE[..., 1:])
 
 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: metrics.psnr(IMAGE, torch.ones_like(IMAGE)), "reference 0 is constant"),
-        (lambda: metrics.ssim(IMAGE, torch.ones_like(IMAGE)), "reference 0 is constant"),
-        (lambda: metrics.ncc(IMAGE, torch.full_like(IMAGE, 0.1)), "reference 0 is constant"),
-        (lambda: metrics.ncc(torch.full_like(IMAGE, 0.1), IMAGE), "image 0 is constant"),
-        (lambda: metrics.cosine(0 * IMAGE, IMAGE), "image 0 is zero everywhere"),
-        (lambda: metrics.psnr(IMAGE, IMAGE, data_range=0), "one positive number"),
-        (lambda: metrics.psnr(IMAGE, IMAGE, data_range=torch.ones(3)), "or 2 of them, wanted"),
-        (lambda: metrics.ssim(IMAGE[..., :10], IMAGE[..., :10]), "at least 11 voxels along every axis"),
-        (lambda: metrics.nwd(IMAGE, IMAGE + 1, IMAGE), "source 0 has the target's histogram already"),
+        (lambda: metrics.psnr(IMAGE, torch.ones_like(IMAGE)), "reference: found image 0 constant in its mask, wanted"),
+        (lambda: metrics.ssim(IMAGE, torch.ones_like(IMAGE)), "reference: found image 0 constant"),
+        (lambda: metrics.ncc(IMAGE, torch.full_like(IMAGE, 0.1)), "reference: found image 0 constant"),
+        (lambda: metrics.ncc(torch.full_like(IMAGE, 0.1), IMAGE), "image: found image 0 constant"),
+        (lambda: metrics.cosine(0 * IMAGE, IMAGE), "image: found image 0 zero everywhere"),
+        (lambda: metrics.psnr(IMAGE, IMAGE, data_range=0), "data_range: found .*, wanted one positive number"),
+        (lambda: metrics.psnr(IMAGE, IMAGE, data_range=torch.ones(3)), "or 2 of them"),
+        (lambda: metrics.ssim(IMAGE[..., :10], IMAGE[..., :10]), "wanted at least 11 voxels along every axis"),
+        (lambda: metrics.nwd(IMAGE, IMAGE + 1, IMAGE), "source: found image 0 with the target's histogram"),
         (
             lambda: metrics.nwd(IMAGE, IMAGE[..., 1:], IMAGE + 1),
-            "source has shape .* and harmonized .*; the same shape",
+            "harmonized: found shape .*, wanted .*, the same as source",
         ),
-        (lambda: metrics.nwd(IMAGE, _with(math.nan), IMAGE + 1), "harmonized holds 2 values that are NaN"),
-        (lambda: metrics.nwd(IMAGE, IMAGE, _with(math.nan)), "target holds 2 values that are NaN"),
-        (lambda: metrics.wasserstein(IMAGE, IMAGE[..., 1:], MASK), "the mask of reference"),
-        (lambda: metrics.dice(_labels((1, 1, 8, 8)), _labels((1, 1, 8, 8))), "a mask, or labels="),
+        (lambda: metrics.nwd(IMAGE, _with(math.nan), IMAGE + 1), "harmonized: found 2 values that are NaN"),
+        (lambda: metrics.nwd(IMAGE, IMAGE, _with(math.nan)), "target: found 2 values that are NaN"),
+        (lambda: metrics.wasserstein(IMAGE, IMAGE[..., 1:], MASK), "mask: found .*, as the reference"),
+        (lambda: metrics.wasserstein(IMAGE, IMAGE, MASK, reference_mask=~MASK), "reference_mask: found no voxel"),
+        (lambda: metrics.nwd(IMAGE, IMAGE, IMAGE + 1, MASK, target_mask=~MASK), "target_mask: found no voxel"),
+        (
+            lambda: metrics.dice(_labels((1, 1, 8, 8)), _labels((1, 1, 8, 8))),
+            "segmentation: found other values than 0 and 1, wanted a mask",
+        ),
         (
             lambda: metrics.dice(_labels((1, 1, 8, 8)), _labels((1, 1, 8, 8)), labels=2),
-            r"labels is 2; a list such as \[2\]",
+            r"labels: found 2, wanted a list such as \[2\]",
         ),
-        (lambda: metrics.hd95(MASK, MASK, spacing=(1.0, 1.0, 1.0)), "or 2 of them, wanted"),
-        (lambda: metrics.modified_hausdorff(MASK, MASK, spacing=0), "one positive number in mm"),
-        (lambda: metrics.ravd(torch.ones(3), torch.ones(2)), "the same shape wanted"),
-        (lambda: metrics.ravd(MASK, MASK[..., 1:]), "predicted has shape .* and reference .*; the same shape wanted"),
-        (lambda: metrics.mae(torch.ones(3), torch.tensor([1.0, math.nan, 2.0])), "true holds 1 values"),
+        (lambda: metrics.hd95(MASK, MASK, spacing=(1.0, 1.0, 1.0)), "or 2 of them"),
+        (
+            lambda: metrics.modified_hausdorff(MASK, MASK, spacing=0),
+            "spacing: found 0, wanted one positive number in mm",
+        ),
+        (lambda: metrics.hd95(MASK, MASK), "^spacing: found none, wanted the voxel size in mm$"),
+        (lambda: metrics.modified_hausdorff(MASK, MASK), "^spacing: found none, wanted the voxel size in mm$"),
+        (lambda: metrics.ravd(torch.ones(3), torch.ones(2)), r"reference: found shape \(2,\), wanted \(3,\)"),
+        (lambda: metrics.ravd(MASK, MASK[..., 1:]), "reference: found shape .*, the same as predicted"),
+        (lambda: metrics.mae(torch.ones(3), torch.tensor([1.0, math.nan, 2.0])), "true: found 1 values"),
         (lambda: metrics.mean_absolute_volume_difference(torch.ones(3)), "2 axes"),
-        (lambda: metrics.rmse_across_scanners(torch.tensor([[1.0, math.nan]])), "volumes holds 1 values"),
-        (lambda: metrics.intraclass_correlation(torch.full((4, 3), 0.1)), "no spread"),
-        (lambda: metrics.intraclass_correlation(torch.ones(4, 1)), "at least two people and two scanners"),
-        (lambda: metrics.intraclass_correlation(RATINGS, "ICC(1,1)"), "form is 'ICC.1,1.'"),
-        (lambda: metrics.bits_per_dim(torch.zeros(2), 0), "a positive count wanted"),
-        (lambda: metrics.bits_per_dim(torch.tensor([math.inf]), 3), "log_likelihood holds 1 values"),
+        (lambda: metrics.rmse_across_scanners(torch.tensor([[1.0, math.nan]])), "volumes: found 1 values"),
+        (lambda: metrics.intraclass_correlation(torch.full((4, 3), 0.1)), "ratings: found no spread"),
+        (lambda: metrics.intraclass_correlation(torch.ones(4, 1)), "wanted at least two people and two scanners"),
+        (lambda: metrics.intraclass_correlation(RATINGS, "ICC(1,1)"), "form: found 'ICC.1,1.', wanted"),
+        (lambda: metrics.bits_per_dim(torch.zeros(2), 0), "dimensions: found 0, wanted a positive count"),
+        (lambda: metrics.bits_per_dim(torch.tensor([math.inf]), 3), "log_likelihood: found 1 values"),
     ],
 )
 def test_undefined_quantities_are_refused(call, message):
@@ -492,5 +502,5 @@ def test_undefined_quantities_are_refused(call, message):
 
 @pytest.mark.parametrize("measure", OVERLAPS)
 def test_segmentations_of_two_shapes_are_refused(measure):
-    with pytest.raises(ValueError, match="the same shape wanted"):
+    with pytest.raises(ValueError, match="(truth|reference): found shape .*, the same as "):
         measure(MASK, MASK[:1])

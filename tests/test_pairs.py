@@ -143,7 +143,7 @@ def test_execution_uses_this_python_and_keeps_what_reads_well(tmp_path: Path, mo
     assert series.executed_hash(notebook) == series.source_hash(source)
     assert series.differences(source, notebook) == []
     assert series.pair(source.parent) == []  # outputs that are up to date are not thrown away
-    assert len(counted) == cost.cells == 6
+    assert len(counted) == cost.cells == 5
     assert 20 < cost.peak_megabytes < 1500
     assert 0 < cost.processor_seconds < 60 > cost.seconds > 0
 
@@ -164,8 +164,7 @@ def test_students_get_neither_solutions_nor_notes_nor_outputs(tmp_path: Path) ->
     (path,) = series.student(source.parent, tmp_path / "build")
     copy = nbformat.read(path, as_version=4)
     tags = [tag for cell in copy.cells for tag in cell.metadata.get("tags", [])]
-    assert tags == ["setup", "folded", "hide-input", "exercise", "exercise-90.1"]
-    assert copy.cells[4].metadata == series.notebook_from(source).cells[4].metadata
+    assert tags == ["setup", "exercise", "exercise-90.1"]
     assert "return 2 * x" not in path.read_text()
     assert not any(cell.get("outputs") for cell in copy.cells)
 
@@ -180,145 +179,22 @@ def test_one_notebook_is_chosen_by_number_or_name(tmp_path: Path) -> None:
         series.sources(tmp_path / "empty")
 
 
-@pytest.fixture
-def measured(tmp_path: Path) -> Path:
-    """A folder with a README, two notebooks' sources and what they cost; the second one's head is hand-written."""
+def test_the_budget_goes_between_its_markers(tmp_path: Path) -> None:
+    readme = tmp_path / "README.md"
     start, end = series.BUDGET_MARKERS
-    (tmp_path / "README.md").write_text(f"# Title\n{start}\nold\n{end}\nafter\n")
-    head = (
-        "# %% [markdown]\n# # 00 · A title\n#\n# **Before:** nothing.\n# **Measured:**{}\n#\n# More.\n\n# %%\n1 + 1\n"
-    )
-    (tmp_path / "00_first.py").write_text(head.format(" 30 seconds and 0.6 GB on one core (`make run`)."))
-    (tmp_path / "01_second.py").write_text(head.format(" about a minute; more the first time."))
+    readme.write_text(f"# Title\n{start}\nold\n{end}\nafter\n")
+    with pytest.raises(FileNotFoundError, match="make run"):
+        series.budget(readme, tmp_path)
     cost = {"cells": 5, "seconds": 31.4, "peak_megabytes": 612.0, "profile": "quick"}
     series.note("notebook 00_first", cost, tmp_path)
     series.note("notebook 01_second", {**cost, "peak_megabytes": 700.0}, tmp_path)
-    return tmp_path
-
-
-def write_budget(folder: Path) -> dict[str, str]:
-    """Write the budget; what the sources hold afterwards."""
-    series.budget(folder / "README.md", folder, folder)
-    return {source.stem: source.read_text() for source in series.sources(folder)}
-
-
-def test_the_budget_goes_between_its_markers(measured: Path) -> None:
-    series.note("make test", 330.0, measured)
-    write_budget(measured)
-    text = (measured / "README.md").read_text()
+    series.note("make test", 330.0, tmp_path)
+    series.budget(readme, tmp_path)
+    text = readme.read_text()
     assert "| [00_first](notebooks/00_first.ipynb) | 5 | 31 | 612 |" in text
     assert "| all, one after the other | 10 | 63 | 700 |" in text
     assert "`make test` 5.5 minutes" in text
     assert text.startswith("# Title\n") and text.endswith("after\n") and "old" not in text
-
-
-def test_a_budget_without_measurements_or_markers_is_refused(measured: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="make run"):
-        series.budget(measured / "README.md", measured / "elsewhere", measured)
-    (measured / "README.md").write_text("no markers")
-    with pytest.raises(ValueError, match="found 0 of <!-- budget:start -->"):
-        write_budget(measured)
-
-
-def test_the_budget_writes_heads_and_keeps_those_that_still_hold(measured: Path) -> None:
-    before = series.sources(measured)[0].read_text()
-    after = write_budget(measured)
-    assert after["00_first"] == before
-    assert "\n# **Measured:** 31 seconds and 0.7 GB on one core (`make run`).\n#\n# More.\n" in after["01_second"]
-    assert write_budget(measured) == after
-
-
-@pytest.mark.parametrize(
-    ("seconds", "megabytes", "stays"),
-    [
-        (36, 600, True),
-        (24, 600, True),
-        (37, 600, False),
-        (23, 600, False),
-        (30, 760, True),
-        (30, 780, False),
-        (30, 420, False),
-    ],
-)
-def test_a_head_stays_within_a_fifth(seconds: float, megabytes: float, stays: bool) -> None:
-    cost = {"seconds": seconds, "peak_megabytes": megabytes}
-    assert series.still_holds((30, 0.6), cost) is stays
-
-
-def test_a_new_head_makes_no_output_old(measured: Path) -> None:
-    source = measured / "01_second.py"
-    notebook, _ = series.executed(source)
-    series.write_notebook(notebook, source.with_suffix(".ipynb"))
-    outputs = notebook.cells[1].outputs
-    write_budget(measured)
-    written = nbformat.read(source.with_suffix(".ipynb"), as_version=4)
-    assert "31 seconds" in written.cells[0].source
-    assert series.differences(source, written) == []
-    assert series.executed_hash(written) == series.source_hash(source)
-    assert written.cells[1].outputs == outputs != []
-
-
-def test_a_new_head_does_not_hide_another_change(measured: Path) -> None:
-    source = measured / "01_second.py"
-    notebook, _ = series.executed(source)
-    series.write_notebook(notebook, source.with_suffix(".ipynb"))
-    source.write_text(source.read_text().replace("More.", "Less.").replace("1 + 1", "1 + 2"))
-    write_budget(measured)
-    written = nbformat.read(source.with_suffix(".ipynb"), as_version=4)
-    assert "More." in written.cells[0].source and written.cells[1].source == "1 + 1"
-    assert series.executed_hash(written) != series.source_hash(source)
-
-
-@pytest.mark.parametrize("lines", ["", "# **Measured:** 1\n# **Measured:** 2\n"])
-def test_a_head_wants_one_line_for_its_cost(measured: Path, lines: str) -> None:
-    readme = (measured / "README.md").read_text()
-    (measured / "01_second.py").write_text(f"# %% [markdown]\n# # Title\n{lines}")
-    with pytest.raises(ValueError, match="01_second.py: found [02] lines"):
-        write_budget(measured)
-    assert (measured / "README.md").read_text() == readme
-
-
-# ------------------------------------------------------------------------------------------------- folded cells
-
-
-FOLDED_CELL = '# %% tags=["{tags}"]\n{first}\nprint(1)\n'
-
-
-@pytest.mark.parametrize("title", ["# @title What a flow sees", "#@title What a flow sees"])
-def test_a_folded_cell_is_hidden_by_all_three_readers(tmp_path: Path, title: str) -> None:
-    source = tmp_path / "00_x.py"
-    source.write_text(FOLDED_CELL.format(tags='setup", "folded', first=title))
-    (cell,) = series.notebook_from(source).cells
-    assert cell.metadata.tags == ["setup", "folded", "hide-input"]
-    assert cell.metadata.jupyter == {"source_hidden": True}
-    assert cell.metadata.cellView == "form"
-    assert cell.metadata.mystnb.code_prompt_show == "Show code: What a flow sees"
-    assert cell.metadata.mystnb.code_prompt_hide == "Hide code: What a flow sees"
-    assert cell.source == f"{title}\nprint(1)"
-    series.pair(tmp_path)
-    read = nbformat.read(source.with_suffix(".ipynb"), as_version=4)
-    assert series.differences(source, read) == []
-    del read.cells[0].metadata["jupyter"]
-    assert len(series.differences(source, read)) == 1
-
-
-def test_an_open_cell_stays_open(tmp_path: Path) -> None:
-    source = tmp_path / "00_x.py"
-    source.write_text("# %%\n# A remark about @title.\nprint(1)\n")
-    assert series.notebook_from(source).cells[0].metadata == {}
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        (FOLDED_CELL.format(tags="folded", first="x = 1"), "00_x.py, cell 0: found 'x = 1' in a folded cell"),
-        (FOLDED_CELL.format(tags="folded", first="# @title"), "found '# @title' in a folded cell, wanted '# @title W"),
-        (FOLDED_CELL.format(tags="other", first="# @title Map"), "found the title 'Map' on an open cell"),
-        ('# %% [markdown] tags=["folded"]\n# Text.\n', "the tag 'folded' on a cell of markdown"),
-    ],
-)
-def test_a_folded_cell_without_a_title_is_refused(tmp_path: Path, text: str, message: str) -> None:
-    source = tmp_path / "00_x.py"
-    source.write_text(text)
-    with pytest.raises(ValueError, match=re.escape(message)):
-        series.notebook_from(source)
+    readme.write_text("no markers")
+    with pytest.raises(ValueError, match="markers"):
+        series.budget(readme, tmp_path)

@@ -8,6 +8,7 @@ from pathlib import Path
 from pkgutil import resolve_name
 from statistics import fmean
 
+import made_paper
 import pytest
 
 from harmony_lite.papers import published
@@ -299,8 +300,8 @@ def test_claims_have_rule_direction_and_something_to_decide_them(paper):
         assert claim.rule in published.RULES and claim.direction in published.DIRECTIONS
         assert claim.cells or claim.figures or claim.note
         for cell in (*claim.cells, *claim.against, *claim.baseline):
-            assert paper.cell(cell.name) == cell
-        if claim.rule != "within" and claim.pair != "condition" and not claim.baseline:
+            assert claim.ours or paper.cell(cell.name) == cell
+        if not claim.ours and claim.rule != "within" and claim.pair != "condition" and not claim.baseline:
             # a claim that something is worse than its rival would be written the other way round
             towards = {cell.measure.better for cell in claim.cells} - {claim.direction}
             assert not towards or claim.id == "ge-least-alike"
@@ -366,28 +367,32 @@ def test_an_unknown_name_is_refused():
         ('rule = "better than"', 'rule = "nicer than"', "found 'nicer than', wanted one of better than"),
         ('direction = "higher"', 'direction = "up"', "found 'up', wanted one of higher"),
         ('direction = "higher"', 'direction = "either"', "wanted them to fit"),
-        ("| MISPEL | *", "| MISSING | *", "found no cell"),
-        ('figures = ["Figure 3"]', 'figures = ["Figure 33"]', "found 'Figure 33'"),
-        ('kind = "equation"', 'kind = "equality"', "found 'equality', wanted one of equation"),
-        ('place = "Equation 2"', 'place = "Equation 1"', "found Equation 1 twice"),
-        ('notebook = "50_mispel_two_steps, section 2"', 'notebook = ""', "found no notebook, function or reason"),
+        ("| ours | *", "| MISSING | *", "found no cell"),
+        ('figures = ["Figure 1"]', 'figures = ["Figure 33"]', "found 'Figure 33'"),
+        ('kind = "figure"', 'kind = "picture"', "found 'picture', wanted one of equation"),
+        ('place = "Figure 1"', 'place = "Table 1"', "found Table 1 twice"),
+        ('reason = "made for a test"', 'reason = ""', "found no notebook, function or reason"),
         ('better = "higher"', 'better = "more"', "found 'more', wanted one of higher"),
-        ('title = "SSIM', 'titel = "SSIM', "found titel"),
-        ('unit = "1"\n', "", "key missing or of the wrong kind"),
+        ('title = "PSNR', 'titel = "PSNR', "found titel"),
+        ('unit = "dB"\n', "", "key missing or of the wrong kind"),
         ("[paper]", "[paper", "not TOML"),
-        ("[table.measure.starred]\n", '[table.measure.starred]\n"NEW" = ["GE-Trio"]\n', "where there are no values"),
-        ("count = 15", 'count = 15\npair = "nothing"', "found 'nothing'"),
-        ("count = 15", 'count = 15\nbaseline = ["Table 2 | ssim | RAW | GE-Trio"]', "found 1 baseline cells"),
+        ("number = 90\n", "", "key missing or of the wrong kind"),
+        ('"ours" = ["Vision"]', '"ours" = ["Vida"]', "where there are no values"),
+        ('id = "ours-better"', 'id = "ours-better"\npair = "nothing"', "found 'nothing'"),
+        ('id = "ours-better"', 'id = "ours-better"\nbaseline = ["Table 1 | psnr | ours | Vision"]', "found 1 baseline"),
+        ('id = "ours-better"', 'id = "looks-alike"', "found looks-alike twice"),
     ],
 )
 def test_a_file_that_contradicts_itself_is_refused(tmp_path, found, instead, message):
-    text = (published.FOLDER / "mispel" / "published.toml").read_text(encoding="utf-8")
-    assert found in text
-    broken = tmp_path / "broken.toml"
-    broken.write_text(text.replace(found, instead, 1), encoding="utf-8")
+    assert found in made_paper.TOML
+    path = tmp_path / made_paper.NAME / "published.toml"
+    path.parent.mkdir()
+    path.write_text(made_paper.TOML, encoding="utf-8")
+    assert published.read(path).short == "Throw Away"
+    path.write_text(made_paper.TOML.replace(found, instead, 1), encoding="utf-8")
     with pytest.raises(ValueError, match=re.escape(message)) as fault:
-        published.read(broken)
-    assert "broken.toml" in str(fault.value) and "\n" not in str(fault.value)
+        published.read(path)
+    assert "throwaway/published.toml" in str(fault.value) and "\n" not in str(fault.value)
 
 
 def test_a_missing_file_is_named(tmp_path):

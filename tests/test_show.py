@@ -24,6 +24,8 @@ FIGURES = {
     "histograms": lambda: show.histograms({"a": IMAGE, "b": VOLUME}),
     "curves": lambda: show.curves(np.arange(5), {"a": np.arange(5)}, xlabel="x", ylabel="y", mark=2),
     "dots": lambda: show.dots({"a": [1, 2], "b": [2, 3]}, marks={"b": [2.5]}, xlabel="dB"),
+    "panels": lambda: show.panels(2, 2)[0],
+    "diagram": lambda: show.diagram({"a": (1, 1, "one"), "b": (4, 1, "two")}, [("a", "b", "then")], "t"),
     "table": lambda: show.table(pd.DataFrame({"x": [0.123456]}, index=["row"]), digits=3),
 }
 
@@ -63,6 +65,71 @@ def test_windows_are_fixed_whatever_the_image_holds(draw):
 def test_a_table_shows_its_digits():
     texts = [cell.get_text().get_text() for cell in FIGURES["table"]().axes[0].tables[0].get_celld().values()]
     assert "0.123" in texts
+
+
+def size_of(figure):
+    return Image.open(io.BytesIO(show.png(figure))).size
+
+
+def test_panels_and_diagrams_are_sharp_and_older_figures_keep_their_size():
+    figure, axes = show.panels(3, size=(6, 2))
+    assert axes.shape == (3,) and show.panels(3, 2)[1].shape == (2, 3)
+    axes[0].plot([0, 1], label="line")
+    axes[0].set(xlabel="x", ylabel="y", title="t", xlim=(0, 1))
+    assert not axes[0].legend().get_frame_on()
+    axes[0].text(0.5, 0.5, "here")
+    figure.canvas.draw()
+    texts = [text for axis in axes for text in axis.findobj(plt.Text) if text.get_text()]
+    assert min(text.get_fontsize() for text in texts) >= 9
+    assert not any(axis.spines[side].get_visible() for axis in axes for side in ("top", "right"))
+    assert size_of(figure)[0] == pytest.approx(660, abs=30)
+    assert size_of(show.diagram({"a": (1, 1, "one"), "b": (5, 2, "two")}, size=(6, 3)))[0] == pytest.approx(660, abs=40)
+    older, axis = plt.subplots(figsize=(6, 2), dpi=72)
+    axis.plot([0, 1])
+    assert size_of(older)[0] < 420
+    assert size_of(FIGURES["dots"]())[0] < 460
+
+
+def test_an_image_is_turned_upright_in_its_own_window():
+    _, axis = show.panels()
+    drawn = show.image(axis, IMAGE, (0.2, 0.7), "name")
+    assert np.array_equal(drawn.get_array(), IMAGE.T) and drawn.origin == "lower"
+    assert drawn.get_clim() == (0.2, 0.7) and axis.get_title() == "name" and len(axis.get_xticks()) == 0
+
+
+def test_a_label_stands_beside_its_arrow():
+    boxes = {"a": (1, 1.5, "a"), "b": show.Box(7, 1.5, "b", colour="red"), "c": (1, 0.3, "c")}
+    arrows = [
+        ("a", "b", "straight"),
+        show.Arrow("a", "b", "left", bend=0.3),
+        ("a", "b", "right", -0.3),
+        ("c", "a", "up"),
+    ]
+    figure = show.diagram(boxes, arrows)
+    places = {text.get_text(): text.get_position() for text in figure.axes[0].texts}
+    assert places["straight"] == pytest.approx((4, 1.5), abs=0.15)
+    bow = 0.3 * 6 / 2  # of the curve's middle above or below the straight line
+    assert places["left"] == pytest.approx((4, 1.5 + bow), abs=0.2)
+    assert places["right"] == pytest.approx((4, 1.5 - bow), abs=0.2)
+    assert places["up"] == pytest.approx((1, 0.9), abs=0.15)
+
+
+@pytest.mark.parametrize(
+    ("draw", "said"),
+    [
+        (lambda: show.panels(0), "found 0 columns"),
+        (lambda: show.panels(size=(0, 1)), "wanted two positive"),
+        (lambda: show.image(show.panels()[1], VOLUME), r"wanted \(H, W\)"),
+        (lambda: show.image(show.panels()[1], IMAGE, (1, 1)), "rising order"),
+        (lambda: show.diagram({}), "found none"),
+        (lambda: show.diagram({"a": (9, 1, "a")}), "within"),
+        (lambda: show.diagram({"a": (1, 1, "a")}, [("a", "c")]), "found 'a' to 'c'"),
+        (lambda: show.diagram({"a": (1, 1, "a")}, fontsize=7), "at least 9"),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused(draw, said):
+    with pytest.raises(ValueError, match=said):
+        draw()
 
 
 def test_swipe_joins_two_images_at_the_line():

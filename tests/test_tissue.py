@@ -195,7 +195,7 @@ def test_refusals(monkeypatch):
         ({"images": -1 - image}, "image 0 not above 0 inside its mask"),
         ({"mask": mask[..., 1:]}, "mask: found torch.bool"),
         ({"mask": mask.float()}, "mask: found torch.float32"),
-        ({"mask": torch.zeros_like(mask)}, "mask: found an image without a voxel inside"),
+        ({"mask": torch.zeros_like(mask)}, "mask: found no voxel inside for image 0"),
     ):
         with pytest.raises(ValueError, match=message):
             segment_tissues(**({"images": image, "mask": mask, "spacing": 1.0} | arguments))

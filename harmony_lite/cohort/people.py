@@ -1,13 +1,14 @@
 """People x scanners: the one thing that methods are given, from simulation or from files.
 
-A cohort knows everything; a method is handed a *view* of it, which holds copies of exactly the scans that the method
-says it needs. A blind method's view has no way back to the source scans.
+A method is handed a *view*, which holds copies of exactly the scans that the method says it needs. A blind method's
+view has no way back to the source scans.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from numbers import Integral, Real
 from pathlib import Path
 
 import numpy as np
@@ -74,8 +75,11 @@ class Cohort:
                 misregistration below 0 or over 10 mm.
         """
         for name, number, least in (("subjects", subjects, 1), ("seed", seed, 0)):
-            if isinstance(number, bool) or not isinstance(number, int) or number < least:
+            if isinstance(number, bool) or not isinstance(number, Integral) or number < least:
                 raise ValueError(f"{name}: found {number!r}, wanted a whole number of at least {least}")
+        sizes = [spacing] if isinstance(spacing, str | Real) else list(spacing)
+        if any(isinstance(size, bool) or not isinstance(size, Real) for size in sizes):
+            raise ValueError(f"spacing: found {spacing!r}, wanted a number of mm or three")
         if isinstance(scanners, str) or not all(isinstance(scanner, str) for scanner in scanners):
             raise ValueError(f"scanners: found {scanners!r}, wanted a list of names of presets")
         names = tuple(preset(scanner).name for scanner in scanners)
@@ -265,11 +269,7 @@ class Cohort:
     # ------------------------------------------------------------------------------------------------------ views
 
     def view(self, needs: Needs) -> View:
-        """Exactly what a method may see, as copies that share nothing with this cohort.
-
-        Raises:
-            ValueError: a view that needs several scanners of a cohort that has one, pairs where people lack scans.
-        """
+        """What a method may see, as copies; ValueError where there are no such scanners or scans."""
         needs = Needs(needs)
         target = self.scanners[0]
         if needs is Needs.TARGET_ONLY:

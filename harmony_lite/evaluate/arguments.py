@@ -8,56 +8,52 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from harmony_lite.images.checks import check_finite, check_images, check_mask
+
 __all__ = ["checked_images", "checked_segmentation", "checked_table", "pairs_inside", "positive_ranges", "same_shape"]
 __all__ += ["spacing_per_axis", "values_inside"]
 
 
 def checked_images(images: Tensor, name: str) -> Tensor:
     """The images themselves, if they are finite and `(N, 1, H, W)` or `(N, 1, D, H, W)`."""
-    _tensor(images, name)
-    if images.ndim not in (4, 5) or images.shape[1] != 1 or images.numel() == 0:
-        raise ValueError(f"{name} has shape {tuple(images.shape)}; (N, 1, H, W) or (N, 1, D, H, W) wanted")
-    return _finite(images, name)
+    check_images(images, what=name, contrast=False)
+    return images
 
 
 def checked_segmentation(segmentation: Tensor, labels: Sequence[int] | None, name: str) -> Tensor:
     """The segmentation itself, if it is shaped like images and, where no label is named, a mask of zeros and ones."""
     checked_images(segmentation, name)
     if isinstance(labels, int):
-        raise ValueError(f"labels is {labels}; a list such as [{labels}] wanted")
+        raise ValueError(f"labels: found {labels}, wanted a list such as [{labels}]")
     if labels is None and segmentation.dtype != torch.bool and not ((segmentation == 0) | (segmentation == 1)).all():
-        raise ValueError(f"{name} holds other values than 0 and 1; a mask, or labels=[...], wanted")
+        raise ValueError(f"{name}: found other values than 0 and 1, wanted a mask, or labels=[...]")
     return segmentation
 
 
 def checked_table(values: Tensor, name: str, axes: int | None = None) -> Tensor:
     """The values in float64 on the CPU, if they are finite, not empty and have `axes` axes (None: one or more)."""
-    _tensor(values, name)
+    if not isinstance(values, Tensor):
+        raise ValueError(f"{name}: found a {type(values).__name__}, wanted a torch tensor")
     if values.numel() == 0 or values.ndim == 0 or axes not in (None, values.ndim):
         wanted = "one axis or more" if axes is None else f"{axes} axes" if axes > 1 else "one axis"
-        raise ValueError(f"{name} has shape {tuple(values.shape)}; {wanted} and at least one value wanted")
-    return _finite(values, name).detach().cpu().double()
+        raise ValueError(f"{name}: found shape {tuple(values.shape)}, wanted {wanted} and at least one value")
+    check_finite(values, name)
+    return values.detach().cpu().double()
 
 
 def same_shape(first: Tensor, second: Tensor, first_name: str, second_name: str) -> None:
     """Nothing, if the two have one shape."""
     if first.shape != second.shape:
-        found = f"{first_name} has shape {tuple(first.shape)} and {second_name} {tuple(second.shape)}"
-        raise ValueError(f"{found}; the same shape wanted")
+        found, wanted = tuple(second.shape), tuple(first.shape)
+        raise ValueError(f"{second_name}: found shape {found}, wanted {wanted}, the same as {first_name}")
 
 
-def values_inside(images: Tensor, mask: Tensor | None, name: str) -> list[Tensor]:
+def values_inside(images: Tensor, mask: Tensor | None, name: str, mask_name: str = "mask") -> list[Tensor]:
     """The intensities inside the mask, one float64 vector per image, on the CPU."""
     images = checked_images(images, name).detach()
     if mask is None:
         return [image.flatten().cpu().double() for image in images]
-    _tensor(mask, f"the mask of {name}")
-    if mask.dtype != torch.bool or mask.shape != images.shape:
-        found = f"the mask of {name} is {mask.dtype} of shape {tuple(mask.shape)}"
-        raise ValueError(f"{found}; torch.bool of shape {tuple(images.shape)} wanted")
-    for n, here in enumerate(mask):
-        if not here.any():
-            raise ValueError(f"the mask of {name} {n} is empty; at least one voxel inside wanted")
+    check_mask(mask, images, name, name=mask_name)
     return [image.cpu()[here.cpu()].double() for image, here in zip(images, mask, strict=True)]
 
 
@@ -75,28 +71,21 @@ def positive_ranges(data_range: float | Tensor | None, references: list[Tensor])
     if data_range is None:
         ranges = torch.stack([reference.max() - reference.min() for reference in references])
         if (ranges == 0).any():
-            raise ValueError(f"reference {int(ranges.argmin())} is constant in its mask; one that varies wanted")
+            which = int(ranges.argmin())
+            raise ValueError(f"reference: found image {which} constant in its mask, wanted one that varies")
         return ranges.tolist()
     ranges = torch.as_tensor(data_range, dtype=torch.float64).cpu().flatten()
     if len(ranges) not in (1, len(references)) or not ((ranges > 0) & ranges.isfinite()).all():
-        raise ValueError(f"data_range is {ranges.tolist()}; one positive number, or {len(references)} of them, wanted")
+        wanted = f"one positive number, or {len(references)} of them"
+        raise ValueError(f"data_range: found {ranges.tolist()}, wanted {wanted}")
     return ranges.expand(len(references)).tolist()
 
 
-def spacing_per_axis(spacing: float | Sequence[float], axes: int) -> tuple[float, ...]:
-    """Voxel size in mm for each axis, from one number or one per axis."""
+def spacing_per_axis(spacing: float | Sequence[float] | None, axes: int) -> tuple[float, ...]:
+    """Voxel size in mm for each axis, from one number or one per axis; None is refused, since no size is a guess."""
+    if spacing is None:
+        raise ValueError("spacing: found none, wanted the voxel size in mm")
     sizes = (float(spacing),) * axes if isinstance(spacing, int | float) else tuple(float(size) for size in spacing)
     if len(sizes) != axes or not all(0 < size < math.inf for size in sizes):
-        raise ValueError(f"spacing is {spacing}; one positive number in mm, or {axes} of them, wanted")
+        raise ValueError(f"spacing: found {spacing}, wanted one positive number in mm, or {axes} of them")
     return sizes
-
-
-def _tensor(values: Tensor, name: str) -> None:
-    if not isinstance(values, Tensor):
-        raise ValueError(f"{name} is a {type(values).__name__}; a torch tensor wanted")
-
-
-def _finite(values: Tensor, name: str) -> Tensor:
-    if broken := int((~values.isfinite()).sum()):
-        raise ValueError(f"{name} holds {broken} values that are NaN or infinite; finite values wanted")
-    return values

@@ -20,6 +20,12 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import Tensor
 
 from harmony_lite.evaluate import arguments
+from harmony_lite.evaluate.agreement import (
+    intraclass_correlation,
+    mean_absolute_volume_difference,
+    rmse_across_scanners,
+)
+from harmony_lite.images.checks import check_mask
 
 __all__ = ["bits_per_dim", "cosine", "dice", "hd95", "intraclass_correlation", "iou", "mae"]
 __all__ += ["mean_absolute_volume_difference", "modified_hausdorff", "ncc", "nwd", "psnr", "ravd"]
@@ -66,7 +72,7 @@ def ssim(
     pairs = arguments.pairs_inside(image, reference, mask)
     ranges = arguments.positive_ranges(data_range, [true for _, true in pairs])
     if min(image.shape[2:]) < 11:
-        raise ValueError(f"image has shape {tuple(image.shape)}; at least 11 voxels along every axis wanted")
+        raise ValueError(f"image: found shape {tuple(image.shape)}, wanted at least 11 voxels along every axis")
     scores = []
     for n, width in enumerate(ranges):
         true, ours = (images[n, 0].detach().cpu().double().numpy() for images in (reference, image))
@@ -103,10 +109,8 @@ def mae(predicted: Tensor, true: Tensor, mask: Tensor | None = None) -> Tensor:
     tensor([3., 1.], dtype=torch.float64)
     """
     if mask is None and isinstance(predicted, Tensor) and predicted.ndim == 1:
-        predicted, true = (
-            arguments.checked_table(predicted, "predicted", axes=1),
-            arguments.checked_table(true, "true", axes=1),
-        )
+        predicted = arguments.checked_table(predicted, "predicted", axes=1)
+        true = arguments.checked_table(true, "true", axes=1)
         arguments.same_shape(predicted, true, "predicted", "true")
         return (predicted - true).abs()
     pairs = arguments.pairs_inside(predicted, true, mask, "predicted", "true")
@@ -129,9 +133,10 @@ def wasserstein(
     tensor([0.2500, 0.2500], dtype=torch.float64)
     """
     ours = arguments.values_inside(image, mask, "image")
-    true = arguments.values_inside(reference, mask if reference_mask is None else reference_mask, "reference")
+    own = ("mask", mask) if reference_mask is None else ("reference_mask", reference_mask)
+    true = arguments.values_inside(reference, own[1], "reference", own[0])
     if len(true) not in (1, len(ours)):
-        raise ValueError(f"reference has {len(true)} images; 1 or {len(ours)}, as many as image has, wanted")
+        raise ValueError(f"reference: found {len(true)} images, wanted 1 or {len(ours)}, as many as image has")
     true = true * (len(ours) // len(true))
     return _values(stats.wasserstein_distance(a.numpy(), b.numpy()) for a, b in zip(ours, true, strict=True))
 
@@ -162,9 +167,12 @@ def nwd(
     for images, name in ((source, "source"), (harmonized, "harmonized"), (target, "target")):
         arguments.checked_images(images, name)
     arguments.same_shape(source, harmonized, "source", "harmonized")
+    if target_mask is not None:
+        check_mask(target_mask, target, "target", name="target_mask")
     gap = wasserstein(source, target, mask, reference_mask=target_mask)
     if (gap == 0).any():
-        raise ValueError(f"source {int(gap.argmin())} has the target's histogram already; two different ones wanted")
+        which = int(gap.argmin())
+        raise ValueError(f"source: found image {which} with the target's histogram already, wanted another one")
     moved = wasserstein(harmonized, source, mask)
     left = wasserstein(harmonized, target, mask, reference_mask=target_mask)
     return 100 * moved / gap, 100 * left / gap
@@ -192,7 +200,11 @@ def iou(segmentation: Tensor, truth: Tensor, labels: Sequence[int] | None = None
 
 
 def modified_hausdorff(
-    segmentation: Tensor, truth: Tensor, *, spacing: float | Sequence[float], labels: Sequence[int] | None = None
+    segmentation: Tensor,
+    truth: Tensor,
+    *,
+    spacing: float | Sequence[float] | None = None,
+    labels: Sequence[int] | None = None,
 ) -> Tensor:
     """Modified Hausdorff distance in mm: the larger of the two mean distances from surface to surface.
 
@@ -202,7 +214,7 @@ def modified_hausdorff(
     Args:
         segmentation: the structure as found.
         truth: the structure as it should be.
-        spacing: voxel size in mm, one number or one per axis.
+        spacing: voxel size in mm, one number or one per axis; without it a distance means nothing (ValueError).
         labels: which labels to measure.
     """
     spacing = arguments.spacing_per_axis(spacing, arguments.checked_images(segmentation, "segmentation").ndim - 2)
@@ -219,7 +231,11 @@ def modified_hausdorff(
 
 
 def hd95(
-    segmentation: Tensor, truth: Tensor, *, spacing: float | Sequence[float], labels: Sequence[int] | None = None
+    segmentation: Tensor,
+    truth: Tensor,
+    *,
+    spacing: float | Sequence[float] | None = None,
+    labels: Sequence[int] | None = None,
 ) -> Tensor:
     """95th percentile Hausdorff distance in mm: the larger of the two directed 95th percentiles (MONAI).
 
@@ -240,7 +256,7 @@ def hd95(
     return _per_structure(measure, segmentation, truth, labels)
 
 
-# --- volumes and their spread across scanners
+# --- volumes; how far scanners agree about them stands in `agreement`
 
 
 def ravd(predicted: Tensor, reference: Tensor, labels: Sequence[int] | None = None) -> Tensor:
@@ -259,61 +275,10 @@ def ravd(predicted: Tensor, reference: Tensor, labels: Sequence[int] | None = No
     if isinstance(predicted, Tensor) and predicted.ndim > 2:
         names = ("predicted", "reference")
         return _per_structure(lambda a, b: _relative_difference(a.sum(), b.sum()), predicted, reference, labels, names)
-    ours, input_volumes = (
-        arguments.checked_table(predicted, "predicted"),
-        arguments.checked_table(reference, "reference"),
-    )
+    ours = arguments.checked_table(predicted, "predicted")
+    input_volumes = arguments.checked_table(reference, "reference")
     arguments.same_shape(ours, input_volumes, "predicted", "reference")
     return _relative_difference(ours, input_volumes)
-
-
-def mean_absolute_volume_difference(volumes: Tensor) -> Tensor:
-    """Mean over people of |v_a - v_b| for each pair of scanners a, b (MISPEL, Table 3), in the unit of `volumes`.
-
-    Args:
-        volumes: `(people, scanners)`, one structure of the same people on every scanner.
-
-    Returns:
-        `(scanners, scanners)`, symmetric, zero diagonal.
-    """
-    return _differences(volumes).abs().mean(0)
-
-
-def rmse_across_scanners(volumes: Tensor) -> Tensor:
-    """Root mean square over people of v_a - v_b for each pair of scanners, arguments and result as above.
-
-    MISPEL's Fig. 5 names this measure without a formula; this is the reading that its text gives.
-
-    >>> volumes = torch.tensor([[600.0, 603.0], [500.0, 496.0]])
-    >>> mean_absolute_volume_difference(volumes)[0, 1].item(), round(rmse_across_scanners(volumes)[0, 1].item(), 4)
-    (3.5, 3.5355)
-    """
-    return _differences(volumes).square().mean(0).sqrt()
-
-
-def intraclass_correlation(ratings: Tensor, form: str = "ICC(2,1)") -> Tensor:
-    """Intraclass correlation of single ratings (Shrout and Fleiss 1979), at most 1, as a scalar tensor.
-
-    Args:
-        ratings: `(people, scanners)`, at least two of both, any unit.
-        form: "ICC(2,1)", absolute agreement with scanners as a random sample (an offset of one scanner lowers it), or
-            "ICC(3,1)", consistency with these scanners as fixed (an offset of one scanner leaves it).
-    """
-    if form not in ("ICC(2,1)", "ICC(3,1)"):
-        raise ValueError(f"form is {form!r}; 'ICC(2,1)' or 'ICC(3,1)' wanted")
-    ratings = arguments.checked_table(ratings, "ratings", axes=2)
-    n, k = ratings.shape
-    if n < 2 or k < 2:
-        raise ValueError(f"ratings has shape {(n, k)}; at least two people and two scanners wanted")
-    people, scanners = ratings.mean(1, keepdim=True), ratings.mean(0, keepdim=True)
-    residual = ratings - people - scanners + ratings.mean()
-    between_people, between_scanners = k * people.var(), n * scanners.var()
-    error = residual.square().sum() / ((n - 1) * (k - 1))
-    offsets = k * (between_scanners - error) / n if form == "ICC(2,1)" else 0
-    total = between_people + (k - 1) * error + offsets
-    if total <= 1e-24 * ratings.square().max():  # nothing but the round-off of equal ratings
-        raise ValueError(f"ratings have no spread that {form} could divide by; people who differ wanted")
-    return (between_people - error) / total
 
 
 def bits_per_dim(log_likelihood: Tensor, dimensions: int) -> Tensor:
@@ -328,7 +293,7 @@ def bits_per_dim(log_likelihood: Tensor, dimensions: int) -> Tensor:
     tensor([8.0000], dtype=torch.float64)
     """
     if dimensions < 1:
-        raise ValueError(f"dimensions is {dimensions}; a positive count wanted")
+        raise ValueError(f"dimensions: found {dimensions}, wanted a positive count")
     return -arguments.checked_table(log_likelihood, "log_likelihood", axes=1) / (dimensions * math.log(2))
 
 
@@ -345,7 +310,7 @@ def _angles(pairs: list[tuple[Tensor, Tensor]], *, centred: bool) -> Tensor:
         for name, values in zip(("image", "reference"), pair, strict=True):
             if (values == (values[0] if centred else 0)).all():
                 found = "constant" if centred else "zero everywhere"
-                raise ValueError(f"{name} {n} is {found} in its mask; one that varies wanted")
+                raise ValueError(f"{name}: found image {n} {found} in its mask, wanted one that varies")
         ours, true = (values - values.mean() if centred else values for values in pair)
         cosines.append(ours @ true / (ours.norm() * true.norm()))
     return _values(cosines).clamp(-1, 1)  # round-off can leave the range by 1e-16
@@ -369,11 +334,6 @@ def _per_structure(
 
 def _distance_to_nothing(a: Tensor, b: Tensor) -> float:
     return math.inf if a.any() or b.any() else math.nan
-
-
-def _differences(volumes: Tensor) -> Tensor:
-    volumes = arguments.checked_table(volumes, "volumes", axes=2)
-    return volumes[:, :, None] - volumes[:, None, :]
 
 
 def _relative_difference(ours: Tensor, reference: Tensor) -> Tensor:

@@ -14,6 +14,8 @@ import torch
 from scipy import stats
 from torch import Tensor
 
+from harmony_lite.images.checks import check_finite
+
 __all__ = ["BootstrapInterval", "PairedTest", "bootstrap_interval", "paired_t", "wilcoxon"]
 
 Values = Sequence[float] | np.ndarray | Tensor
@@ -64,7 +66,7 @@ def paired_t(first: Values, second: Values) -> PairedTest:
     difference = _difference(first, second)
     # The spread of equal differences is round-off, not zero: 0.3 - 0.1 and 0.5 - 0.3 are not the same in binary.
     if np.ptp(difference) <= 1e-12 * max(np.abs(first).max(), np.abs(second).max()):
-        raise ValueError(f"all {len(difference)} differences are {difference[0]:g}; differences that vary wanted")
+        raise ValueError(f"differences: found all {len(difference)} at {difference[0]:g}, wanted some that vary")
     found = stats.ttest_rel(first, second)
     return PairedTest(float(found.statistic), float(found.pvalue), float(difference.mean()), len(difference))
 
@@ -79,7 +81,7 @@ def wilcoxon(first: Values, second: Values) -> PairedTest:
     """
     difference = _difference(_people(first, "first"), _people(second, "second"))
     if not difference.any():
-        raise ValueError(f"all {len(difference)} pairs are equal; at least one that differs wanted")
+        raise ValueError(f"pairs: found all {len(difference)} equal, wanted at least one that differs")
     found = stats.wilcoxon(difference, zero_method="wilcox")
     return PairedTest(float(found.statistic), float(found.pvalue), float(difference.mean()), len(difference))
 
@@ -113,9 +115,9 @@ def bootstrap_interval(
     (1.05, True, True)
     """
     if not 0 < confidence < 1:
-        raise ValueError(f"confidence is {confidence}; a number between 0 and 1 wanted")
+        raise ValueError(f"confidence: found {confidence}, wanted a number between 0 and 1")
     if resamples < 100:
-        raise ValueError(f"resamples is {resamples}; at least 100 wanted")
+        raise ValueError(f"resamples: found {resamples}, wanted at least 100")
     first = _people(first, "first")
     difference = torch.from_numpy(first if second is None else _difference(first, _people(second, "second")))
     people = len(difference)
@@ -132,13 +134,12 @@ def _people(values: Values, name: str) -> np.ndarray:
     values = values.detach().cpu().numpy() if isinstance(values, Tensor) else values
     values = np.array(values, dtype=np.float64)
     if values.ndim != 1 or len(values) < 2:
-        raise ValueError(f"{name} has shape {values.shape}; (N,) with one value for each of at least 2 people wanted")
-    if broken := int((~np.isfinite(values)).sum()):
-        raise ValueError(f"{name} holds {broken} values that are NaN or infinite; finite values wanted")
+        raise ValueError(f"{name}: found shape {values.shape}, wanted (N,), one value for each of at least 2 people")
+    check_finite(torch.from_numpy(values), name)
     return values
 
 
 def _difference(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     if len(first) != len(second):
-        raise ValueError(f"first has {len(first)} people and second {len(second)}; the same people wanted")
+        raise ValueError(f"second: found {len(second)} people, wanted the same {len(first)} as first")
     return first - second

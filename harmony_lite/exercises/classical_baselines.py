@@ -6,10 +6,11 @@ import math
 
 import numpy as np
 import torch
+from scipy.fft import dctn
 from torch import Tensor
 
 from harmony_lite.evaluate import metrics
-from harmony_lite.exercises import Exercise, Property, register
+from harmony_lite.exercises import Exercise, Property, answers, register
 
 # ------------------------------------------------------------------------------------------ 03.1: a gain and an offset
 
@@ -35,8 +36,7 @@ def _line(answer, *images) -> tuple[float, float]:
     found = answer(*(image.clone() for image in images))
     if not isinstance(found, tuple | list) or [torch.as_tensor(number).numel() for number in found] != [1, 1]:
         raise ValueError(f"found {type(found).__name__} of shape {np.shape(found)}, wanted two numbers: gain, offset")
-    gain, offset = found
-    return float(gain), float(offset)
+    return float(found[0]), float(found[1])
 
 
 def _error(gain: float, offset: float, source: Tensor, target: Tensor, mask: Tensor) -> float:
@@ -65,21 +65,17 @@ def _no_line_is_better(answer) -> tuple[bool, str]:
     for other in ((gain + 0.02, offset), (gain - 0.02, offset), (gain, offset + 0.02), (gain, offset - 0.02)):
         better = _error(*other, source, target, mask)
         if better < found - 1e-9:
-            return (
-                False,
-                f"its mean squared error is {found:.4f}; gain {other[0]:.2f}, offset {other[1]:.2f}: {better:.4f}",
-            )
+            line = f"gain {other[0]:.2f}, offset {other[1]:.2f}"
+            return False, f"its mean squared error is {found:.4f}; {line}: {better:.4f}"
     return True, ""
 
 
 def _gain_of_a_regression(answer) -> tuple[bool, str]:
     source, target, mask = _noisy_target()
     gain, _ = _line(answer, source, target, mask)
-    ncc = float(metrics.ncc(source, target, mask))
-    wanted = ncc * float(target[mask].std() / source[mask].std())
-    return math.isclose(
-        gain, wanted, rel_tol=1e-4
-    ), f"its gain is {gain:.3f}, NCC times the deviations' ratio {wanted:.3f}"
+    wanted = float(metrics.ncc(source, target, mask) * target[mask].std() / source[mask].std())
+    reason = f"its gain is {gain:.3f}, NCC times the deviations' ratio {wanted:.3f}"
+    return math.isclose(gain, wanted, rel_tol=1e-4), reason
 
 
 register(
@@ -106,10 +102,8 @@ register(
 
 
 def _fit_values(answer, source, target) -> np.ndarray:
-    found = np.asarray(answer(np.array(source, dtype=float), np.array(target, dtype=float)), dtype=float)
-    if found.shape != np.shape(source):
-        raise ValueError(f"found an answer of shape {found.shape}, wanted the source's {np.shape(source)}")
-    return found
+    found = answer(np.array(source, dtype=float), np.array(target, dtype=float))
+    return answers.array_of_shape(found, np.shape(source), f"the source's {np.shape(source)}", float)
 
 
 def _draws() -> tuple[np.ndarray, np.ndarray]:
@@ -184,12 +178,9 @@ def _two_pictures() -> tuple[np.ndarray, np.ndarray]:
 
 def _spectra(answer, cutoff: float = 0.25) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Cosine coefficients of the image, the average and the answer."""
-    from scipy.fft import dctn
-
     image, average = _two_pictures()
-    found = np.asarray(answer(image.copy(), average.copy(), cutoff))
-    if found.shape != image.shape:
-        raise ValueError(f"found an answer of shape {found.shape}, wanted the image's {image.shape}")
+    found = answer(image.copy(), average.copy(), cutoff)
+    found = answers.array_of_shape(found, image.shape, f"the image's {image.shape}")
     return tuple(dctn(picture, norm="ortho") for picture in (image, average, found))
 
 
@@ -242,9 +233,12 @@ register(
 # ------------------------------------------------------------------------------------------ 03.4: shrinkage
 
 
-def _nobody(answer) -> tuple[bool, str]:
-    found = float(answer(0, 1.5, 0.5))
-    return math.isclose(found, 0, abs_tol=1e-9), f"with no people the weight is {found:.3f}"
+def _weighs(people: int, within: float, width: float, wanted: float, where: str):
+    def holds(answer) -> tuple[bool, str]:
+        found = float(answer(people, within, width))
+        return math.isclose(found, wanted, abs_tol=1e-9), f"{where} the weight is {found:.3f}"
+
+    return holds
 
 
 def _many(answer) -> tuple[bool, str]:
@@ -252,19 +246,8 @@ def _many(answer) -> tuple[bool, str]:
     return math.isclose(found, 1, abs_tol=1e-6), f"with a thousand million people the weight is {found:.6f}"
 
 
-def _half_way(answer) -> tuple[bool, str]:
-    found = float(answer(3, 1.5, 0.5))
-    return math.isclose(found, 0.5, abs_tol=1e-9), f"3 people, variances 1.5 and 0.5: the weight is {found:.3f}"
-
-
-def _equal_voxels(answer) -> tuple[bool, str]:
-    found = float(answer(5, 1.5, 0.0))
-    return math.isclose(found, 0, abs_tol=1e-9), f"where all voxels are moved alike the weight is {found:.3f}"
-
-
 def _is_combats(answer) -> tuple[bool, str]:
-    generator = np.random.default_rng(35)
-    own, centre = generator.normal(size=5), 0.4
+    own, centre = np.random.default_rng(35).normal(size=5), 0.4
     people, within, width = 7, 0.8, 0.3
     wanted = (people * width * own + within * centre) / (people * width + within)
     weight = float(answer(people, within, width))
@@ -278,10 +261,16 @@ register(
         title="how much a voxel's own value counts",
         minutes=6,
         properties=(
-            Property("without people only the prior counts", _nobody),
+            Property("without people only the prior counts", _weighs(0, 1.5, 0.5, 0, "with no people")),
             Property("with very many people only the own value counts", _many),
-            Property("with within / width people both count half", _half_way),
-            Property("where the prior has no width only the prior counts", _equal_voxels),
+            Property(
+                "with within / width people both count half",
+                _weighs(3, 1.5, 0.5, 0.5, "3 people, variances 1.5 and 0.5:"),
+            ),
+            Property(
+                "where the prior has no width only the prior counts",
+                _weighs(5, 1.5, 0.0, 0, "where all voxels are moved alike"),
+            ),
             Property("it gives ComBat's posterior means", _is_combats),
         ),
         hints=(
@@ -304,10 +293,8 @@ def _scans_with_a_factor() -> tuple[np.ndarray, np.ndarray]:
 
 def _clean(answer) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     data, factor = _scans_with_a_factor()
-    found = np.asarray(answer(data.copy(), factor.copy()))
-    if found.shape != data.shape:
-        raise ValueError(f"found an answer of shape {found.shape}, wanted the data's {data.shape}")
-    return data, factor, found
+    found = answer(data.copy(), factor.copy())
+    return data, factor, answers.array_of_shape(found, data.shape, f"the data's {data.shape}")
 
 
 def _uncorrelated(answer) -> tuple[bool, str]:

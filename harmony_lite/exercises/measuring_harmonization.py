@@ -110,9 +110,8 @@ _VALUES, _PEOPLE = np.array([1.0, 3.0, 5.0, 7.0]), np.array([0, 0, 1, 1])
 
 def _hand_example(answer) -> tuple[bool, str]:
     found = float(answer(_VALUES.copy(), _PEOPLE.copy()))
-    return math.isclose(
-        found, 2.0, abs_tol=1e-6
-    ), f"slices 1, 3 of one person and 5, 7 of another gave {found:.3f}, not 2"
+    reason = f"slices 1, 3 of one person and 5, 7 of another gave {found:.3f}, not 2"
+    return math.isclose(found, 2.0, abs_tol=1e-6), reason
 
 
 def _copies(answer) -> tuple[bool, str]:

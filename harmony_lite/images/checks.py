@@ -42,14 +42,17 @@ def check_volumes(images: Tensor, mask: Tensor | None = None, *, what: str = "im
     check_images(images, mask, what=what, contrast=contrast)
 
 
-def check_mask(mask: Tensor, images: Tensor, what: str = "images") -> None:
-    """Refuse a mask of another type or shape than the images want, or one that is empty for an image (ValueError)."""
+def check_mask(mask: Tensor, images: Tensor, what: str = "images", *, name: str = "mask") -> None:
+    """Refuse a mask of another type or shape than the images want, or one that is empty for an image (ValueError).
+
+    `what` and `name` are what the messages call the images and the mask.
+    """
     if not isinstance(mask, Tensor) or mask.dtype != torch.bool or mask.shape != images.shape:
         found = f"{mask.dtype} {tuple(mask.shape)}" if isinstance(mask, Tensor) else type(mask).__name__
-        raise ValueError(f"mask: found {found}, wanted torch.bool {tuple(images.shape)}, as the {what}")
+        raise ValueError(f"{name}: found {found}, wanted torch.bool {tuple(images.shape)}, as the {what}")
     empty = torch.nonzero(~mask.flatten(1).any(1)).flatten().tolist()
     if empty:
-        raise ValueError(f"mask: found no voxel inside for image {empty[0]}, wanted at least one")
+        raise ValueError(f"{name}: found no voxel inside for image {empty[0]}, wanted at least one")
 
 
 def check_finite(values: Tensor, what: str) -> None:

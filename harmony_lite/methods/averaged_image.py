@@ -8,7 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["check_grid", "mean_image", "packed_image", "unpacked_image", "without_height"]
+from harmony_lite.methods.protocol import check_names
+
+__all__ = ["check_grid", "check_packed", "mean_image", "packed_image", "unpacked_image", "without_height"]
 
 
 def mean_image(images: Tensor) -> np.ndarray:
@@ -20,7 +22,7 @@ def check_grid(images: Tensor, wanted: Sequence[int]) -> None:
     """Refuse volumes on another grid than (D, H, W) `wanted`; a slice, W = 1, fits where D and H do (ValueError)."""
     found = tuple(images.shape[2:])
     if found != tuple(wanted) and found != (*wanted[:2], 1):
-        raise ValueError(f"images: found a grid of {found} voxels, wanted {tuple(wanted)}, as the target's scans")
+        raise ValueError(f"images: found a grid of {found} voxels, wanted {tuple(wanted)}, that of the fit")
 
 
 def without_height(image: Tensor) -> Tensor:
@@ -52,6 +54,22 @@ def packed_image(mean: Tensor, inside: Tensor, *, most_bytes: int) -> dict[str, 
         "block": torch.tensor([block]),
         "grid": torch.tensor(mean.shape),
     }
+
+
+def check_packed(method: str, state: dict[str, Tensor]) -> None:
+    """Refuse what `packed_image` did not pack (ValueError): other names or shapes, a box outside the grid."""
+    check_names(method, state, {"image", "range", "corner", "size", "block", "grid"})
+    shapes = {"range": (2,), "corner": (3,), "size": (3,), "grid": (3,), "block": (1,)}
+    for name, wanted in shapes.items():
+        if tuple(state[name].shape) != wanted:
+            raise ValueError(f"{method}: found {name} of shape {tuple(state[name].shape)}, wanted {wanted}")
+    image, corner, size, grid = (state[name] for name in ("image", "corner", "size", "grid"))
+    wanted = tuple(-(-side // max(int(state["block"]), 1)) for side in size.tolist())
+    if image.dtype != torch.uint8 or tuple(image.shape) != wanted:
+        raise ValueError(f"{method}: found an image {image.dtype} {tuple(image.shape)}, wanted torch.uint8 {wanted}")
+    if bool((corner < 0).any()) or bool((corner + size > grid).any()):
+        box = f"a box from {corner.tolist()} of size {size.tolist()}"
+        raise ValueError(f"{method}: found {box}, wanted it within the grid {grid.tolist()}")
 
 
 def unpacked_image(state: dict[str, Tensor]) -> Tensor:

@@ -55,7 +55,7 @@ class Harmonizer(ABC):
             out; `tops` (W,) then says what 1 becomes in the target's units at each height.
         on_template_grid: whether `harmonize` takes volumes on the model's grid only, in the template's place; the
             command line brings a scan on another grid there and the change back (`harmony_lite.methods.own_grid`).
-        is_straight_line: whether every image gets a gain and an offset and nothing else.
+        is_straight_line: whether a volume gets a gain and an offset and nothing else, in the default variant.
         is_trained: whether `fit` takes many steps and a `checkpoint` from which an interrupted one goes on; then it
             leaves a `history`.
     """
@@ -136,9 +136,7 @@ class Harmonizer(ABC):
         check_images(images, mask)
         if reference is not None:
             return self.to_reference(reference).harmonize(images, scanner=scanner, mask=mask)
-        if not self.is_fitted:
-            wanted = "a reference image, `fit`, or" if self.reference_is_enough else "`fit` or"
-            raise ValueError(f"{self.name}: found no weights, wanted {wanted} loaded weights")
+        self.check_fitted()
         scanner = self._source(scanner)
         if images.ndim == 4 and not self.takes_slices:
             raise ValueError(f"images: found slices {tuple(images.shape)}, wanted volumes (N, 1, D, H, W)")
@@ -212,6 +210,12 @@ class Harmonizer(ABC):
     def is_fitted(self) -> bool:
         """Whether `fit` or `load_state` has been called."""
 
+    def check_fitted(self) -> None:
+        """Refuse what needs weights before there are any (ValueError)."""
+        if not self.is_fitted:
+            wanted = "a reference image, `fit`, or" if self.reference_is_enough else "`fit` or"
+            raise ValueError(f"{self.name}: found no weights, wanted {wanted} loaded weights")
+
     def first_steps(self, view: Any) -> float:
         """One number that the beginning of the recipe gives on a view; a card keeps it, and a test repeats it.
 
@@ -239,17 +243,20 @@ def check_names(method: str, state: dict[str, Tensor], wanted: set[str]) -> None
         raise ValueError(f"{method}: found the tensors {sorted(state)}, wanted {sorted(wanted)}")
 
 
-def check_tensors(method: str, state: dict[str, Tensor], wanted: dict[str, Tensor], others: set[str]) -> None:
+def check_tensors(method: str, state: dict[str, Tensor], wanted: dict[str, Tensor], others: dict[str, int]) -> None:
     """Refuse a state with other names than `wanted` and `others`, or tensors of other shapes (ValueError).
 
     Args:
         method: name in the message.
         state: what was loaded.
         wanted: a network's tensors by name.
-        others: names of tensors that may have any shape.
+        others: the other tensors' names, each with how many axes it has.
     """
     check_names(method, state, {*wanted, *others})
     for name, tensor in wanted.items():
         if state[name].shape != tensor.shape:
             found = f"{name} of shape {tuple(state[name].shape)}"
             raise ValueError(f"{method}: found {found}, wanted {tuple(tensor.shape)}, as the settings say")
+    for name, axes in others.items():
+        if state[name].ndim != axes:
+            raise ValueError(f"{method}: found {name} of shape {tuple(state[name].shape)}, wanted {axes} axes")

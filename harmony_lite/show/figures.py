@@ -29,7 +29,8 @@ __all__ = [
 
 # Okabe and Ito's palette, which people with any colour vision can tell apart
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
-_DPI = 66
+_DPI = 66  # of the functions here
+SHARP = 110  # of figures that come from `panels` and `diagram`; a figure of at least that keeps its own
 _VIEWS = ("sagittal", "coronal", "axial")
 
 
@@ -52,13 +53,19 @@ def show(figure: Figure, alt: str) -> None:
 
 
 def png(figure: Figure) -> bytes:
-    """A figure as PNG with a palette of 100 colours, a third of the size of a full one; the figure is closed."""
+    """A figure as PNG with a palette, a third of the size of a full one; the figure is closed.
+
+    Figures that `harmony_lite.show.panels` and `diagram` made are saved at their own 110 dots per inch, others at 66.
+    """
     from PIL import Image
 
     full, small = io.BytesIO(), io.BytesIO()
-    figure.savefig(full, format="png", dpi=_DPI, bbox_inches="tight")
+    is_sharp = figure.dpi >= SHARP
+    figure.savefig(full, format="png", dpi=figure.dpi if is_sharp else _DPI, bbox_inches="tight")
     plt.close(figure)
-    palette = Image.open(full).convert("RGB").quantize(100, kmeans=3, dither=Image.Dither.NONE)
+    # the first way keeps colours that few pixels have, such as both ends of a colour bar
+    sharp, older = {"colors": 64, "method": Image.Quantize.MAXCOVERAGE, "kmeans": 2}, {"colors": 100, "kmeans": 3}
+    palette = Image.open(full).convert("RGB").quantize(dither=Image.Dither.NONE, **(sharp if is_sharp else older))
     palette.save(small, format="png", optimize=True)
     return small.getvalue()
 

@@ -57,10 +57,7 @@ def scanner_sliders(
             said.value = str(error)
             return
         said.value = ""
-        figure, axis = plt.subplots(figsize=(3.2, 3.6))
-        axis.imshow(image.T, origin="lower", cmap="gray", vmin=window[0], vmax=window[1])
-        axis.axis("off")
-        seen.value = png(figure)
+        seen.value = _picture(image, window)
 
     return widgets.HBox([widgets.VBox([*_watched(controls.values(), draw), said]), seen])
 
@@ -93,10 +90,7 @@ def iteration_sliders(
 
     def draw(_change: object = None) -> None:
         image = frames[setting.value][value.value][iteration.value]
-        figure, axis = plt.subplots(figsize=(3.2, 3.6))
-        axis.imshow(image.T, origin="lower", cmap="gray", vmin=window[0], vmax=window[1])
-        axis.axis("off")
-        seen.value = png(figure)
+        seen.value = _picture(image, window)
 
     def change_setting(_change: object) -> None:
         value.options = list(frames[setting.value])
@@ -137,11 +131,7 @@ def mixing_desk(embeddings: np.ndarray, weights: Sequence[float], *, title: str 
 
     def draw(_change: object = None) -> None:
         mixed = np.tensordot([slider.value for slider in sliders], embeddings, 1)
-        figure, axis = plt.subplots(figsize=(3.2, 3.6))
-        axis.imshow(mixed.T, origin="lower", cmap="gray", vmin=0, vmax=white)
-        axis.set_title(title, fontsize=9)
-        axis.axis("off")
-        seen.value = png(figure)
+        seen.value = _picture(mixed, (0, white), title)
 
     return widgets.HBox([widgets.VBox(_watched(sliders, draw)), seen])
 
@@ -171,6 +161,15 @@ def swipe(before: np.ndarray, after: np.ndarray, *, window: tuple[float, float] 
         seen.value = png(swipe_picture(before, after, slider.value, window=window))
 
     return widgets.VBox([*_watched([slider], draw), seen])
+
+
+def _picture(image: np.ndarray, window: tuple[float, float], title: str = "") -> bytes:
+    """One grey image `(H, W)` as PNG."""
+    figure, axis = plt.subplots(figsize=(3.2, 3.6))
+    axis.imshow(image.T, origin="lower", cmap="gray", vmin=window[0], vmax=window[1])
+    axis.set_title(title, fontsize=9)
+    axis.axis("off")
+    return png(figure)
 
 
 def _watched(controls: Iterable, draw: Callable[..., None]) -> list:

@@ -6,7 +6,8 @@ tissue, each time another one), and sizes. Age then sets three volumes, each hit
 matter by thinning cortex next to sulcal CSF, white matter by moving the grey-white border, ventricles by moving their
 wall.
 
-All random draws are made first and in a fixed order, so that one seed is one person at every age and on every grid.
+All random draws are made first and in a fixed order (`person_draws`), so that one seed is one person at every age and
+on every grid.
 Scans of these people are skull-stripped; the deep structures are landmark regions of template space, warped along.
 """
 
@@ -26,9 +27,17 @@ from harmony_lite.simulate.fields import (
     exponentiate,
     jacobian_determinant,
     sample,
-    smooth_noise,
 )
 from harmony_lite.simulate.lesions import lesion_fraction, place_lesions
+from harmony_lite.simulate.person_draws import (
+    TEMPLATE_SCALE,
+    VELOCITY_SHAPE,
+    Draws,
+    draw,
+    expected_volumes,
+    head_factor,
+    target_volumes,
+)
 from harmony_lite.simulate.template import LABELS, TEMPLATE_BOX, template
 
 __all__ = [
@@ -50,12 +59,7 @@ VOLUMES = ("cavity", "GM", "WM", "CSF", "ventricles", "sulcal CSF", "lesions")
 
 TEMPLATE_CENTRE = torch.tensor([0.0, -17.0, 6.0])  # of the template's brain
 HEAD_CENTRE = torch.tensor([0.0, -16.0, 5.0])  # of HEAD_BOX, and the isocentre of the scanners
-TEMPLATE_SCALE = 0.92  # the MNI brain is large: 1.89 l; 0.92 gives an adult mean of about 1.5 l
-_VELOCITY_SHAPE = TEMPLATE_BOX.shape((3.0, 3.0, 3.0))
-_NOISE_SHAPE = TEMPLATE_BOX.shape((2.0, 2.0, 2.0))
 _NOISE_SD, _TEMPERATURE, _SOFT_TEMPERATURE = 0.7, 0.3, 0.8
-_T1_SPREAD = 0.045  # relative, per tissue: published white-matter T1 spans 0.6 to 1.1 s at 3 T
-_REFERENCE_AGE = 25.0
 
 
 @dataclass(frozen=True)
@@ -93,34 +97,6 @@ class Person:
         return self.tissues.sum(0, keepdim=True) > 0.5
 
 
-@dataclass(frozen=True)
-class _Draws:
-    """Everything random about a person, drawn before anything depends on age or grid."""
-
-    scale: Tensor  # (3,) person over template, along x, y, z
-    velocity: Tensor  # (3, d, h, w) mm
-    noise: Tensor  # (4, d, h, w): CSF, GM, WM detail and texture
-    gm_factor: float
-    wm_factor: float
-    ventricle_factor: float
-    t1_factors: Tensor
-    lesion_factor: float
-    lesion_generator: torch.Generator
-
-
-def expected_volumes(age: float, head: float) -> dict[str, float]:
-    """Mean volumes in ml at an age, for a head of that volume factor relative to the template.
-
-    Grey matter falls by 0.35 % of its value at 25 per year (cross-sectional; Storsve 2014 found 0.51 % within people);
-    ventricles grow by 0.30 ml a year, faster after 55; white matter is an inverted U with its top at 45 (Fjell 2013).
-    Sulcal CSF is what remains of a cavity that does not change.
-    """
-    gm = 950.0 * (1 - 0.0035 * (age - _REFERENCE_AGE))
-    wm = 690.0 * (1 - 4.0e-5 * (age - 45.0) ** 2)
-    ventricles = (16.0 + 0.30 * (age - _REFERENCE_AGE) + 0.008 * max(0.0, age - 55.0) ** 2) / TEMPLATE_SCALE**3
-    return {"GM": gm * head, "WM": wm * head, "ventricles": ventricles * head}
-
-
 def simulate_person(
     age: float,
     generator: torch.Generator,
@@ -141,7 +117,7 @@ def simulate_person(
     """
     asked = voxel_size(spacing)
     check_age(age)
-    draws = _draw(generator)
+    draws = draw(generator)
     shape = HEAD_BOX.shape(asked)
     fine = HEAD_BOX.shape(tuple(min(s, max(s / oversampling, 1.0)) for s in asked))
     spacing = tuple(extent / n for extent, n in zip(HEAD_BOX.extent, shape, strict=True))
@@ -196,44 +172,7 @@ def _voxel_ml(shape: tuple[int, int, int]) -> float:
     return math.prod(HEAD_BOX.extent) / math.prod(shape) / 1000.0
 
 
-def _draw(generator: torch.Generator) -> _Draws:
-    def normal(count: int) -> Tensor:
-        return torch.randn(count, generator=generator)
-
-    size, axes = normal(1), normal(3)
-    scale = TEMPLATE_SCALE * torch.exp(0.023 * size + 0.012 * (axes - axes.mean()))
-    broad = 2.6 * smooth_noise(_VELOCITY_SHAPE, 24.0 / 3.0, generator, count=3)  # mm: head and lobes
-    local = 1.3 * smooth_noise(_VELOCITY_SHAPE, 9.0 / 3.0, generator, count=3)  # gyri
-    detail = smooth_noise(_NOISE_SHAPE, 1.0, generator, count=3)
-    texture = smooth_noise(_NOISE_SHAPE, 1.5, generator)
-    gm, wm, ventricle, lesion = normal(4).tolist()
-    t1_factors = torch.exp(_T1_SPREAD * normal(4))
-    seed = int(torch.randint(2**31, (1,), generator=generator))
-    return _Draws(
-        scale=scale,
-        velocity=broad + local,
-        noise=torch.cat([detail, texture]),
-        gm_factor=math.exp(0.025 * gm),
-        wm_factor=math.exp(0.03 * wm),
-        ventricle_factor=math.exp(0.30 * ventricle - 0.045),  # mean 1
-        t1_factors=t1_factors,
-        lesion_factor=math.exp(0.8 * lesion - 0.32),  # mean 1
-        lesion_generator=torch.Generator().manual_seed(seed),
-    )
-
-
-def _head(draws: _Draws) -> float:
-    """Volume of the head relative to the template's."""
-    return float(draws.scale.prod())
-
-
-def _targets(draws: _Draws, age: float) -> dict[str, float]:
-    mean = expected_volumes(age, _head(draws))
-    factors = {"GM": draws.gm_factor, "WM": draws.wm_factor, "ventricles": draws.ventricle_factor}
-    return {name: mean[name] * factors[name] for name in mean}
-
-
-def _warp(draws: _Draws, age: float) -> Tensor:
+def _warp(draws: Draws, age: float) -> Tensor:
     """Displacement from the person's (template-sized) space to the template's: (3, d, h, w) mm.
 
     The random velocity is joined by a pull along the normal of the ventricles' wall: what surrounds a large ventricle
@@ -241,10 +180,10 @@ def _warp(draws: _Draws, age: float) -> Tensor:
     """
     near = template()
     maps = torch.cat([near.ventricle_distance, near.depth])
-    distance, depth = sample(maps, TEMPLATE_BOX, TEMPLATE_BOX.points(_VELOCITY_SHAPE))
+    distance, depth = sample(maps, TEMPLATE_BOX, TEMPLATE_BOX.points(VELOCITY_SHAPE))
     normal = torch.stack(torch.gradient(distance, spacing=3.0))
     normal = normal / normal.norm(dim=0).clamp_min(0.1)
-    wanted = _targets(draws, age)["ventricles"] / _head(draws)  # ml in template space
+    wanted = target_volumes(draws, age)["ventricles"] / head_factor(draws)  # ml in template space
     radius = wanted ** (1 / 3) - _TEMPLATE_VENTRICLES_ML ** (1 / 3)
     reach = torch.exp(-distance.clamp_min(0) / 14.0) * ((depth - 4.0) / 12.0).clamp(0, 1)  # the skull stays
     pull = -1.3 * radius * normal * reach
@@ -254,13 +193,13 @@ def _warp(draws: _Draws, age: float) -> Tensor:
 _TEMPLATE_VENTRICLES_ML = 24.0  # of the template's lateral ventricles as they are drawn here, wall at distance 0
 
 
-def _to_template(draws: _Draws, warp: Tensor, points: Tensor) -> Tensor:
+def _to_template(draws: Draws, warp: Tensor, points: Tensor) -> Tensor:
     """Points of the person's head in template millimetres."""
     unscaled = TEMPLATE_CENTRE + (points - HEAD_CENTRE) / draws.scale
     return unscaled + sample(warp, TEMPLATE_BOX, unscaled).movedim(0, -1)
 
 
-def _brain_points(draws: _Draws, warp: Tensor, fine: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
+def _brain_points(draws: Draws, warp: Tensor, fine: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
     """Brain of the fine grid, `(D, H, W)` bool, and its points in template millimetres, `(N, 3)`.
 
     A coarse look finds where the brain can be at all, so that the warp is evaluated at those points only.
@@ -288,9 +227,9 @@ class _Solved:
     lesion_radii: Tensor
 
 
-def _solve(draws: _Draws, age: float, where: Tensor, *, voxel_ml: float) -> _Solved:
+def _solve(draws: Draws, age: float, where: Tensor, *, voxel_ml: float) -> _Solved:
     """Find wall, thinning and border on every n-th point, so that ventricles, GM and WM have this age's volumes."""
-    wanted = _targets(draws, age)
+    wanted = target_volumes(draws, age)
     step = max(1, len(where) // 60_000)
     points, share = where[::step], voxel_ml * step
     logits, temperature, distance, outer = _logits(draws, points)
@@ -321,7 +260,7 @@ def _root(function, low: float, high: float, *, steps: int = 14) -> float:
     return 0.5 * (low + high)
 
 
-def _logits(draws: _Draws, points: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _logits(draws: Draws, points: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """At template points: noisy log-probabilities (3, N), temperature (N,), ventricle distance (N,), outer CSF (N,)."""
     near = template()
     maps = torch.cat([near.ventricle_distance, near.outer_csf, near.noise, near.softness])
@@ -337,7 +276,7 @@ def _soft_tissue(logits: Tensor, temperature: Tensor, outer: Tensor, thinning: f
     return torch.softmax((logits + shift) / temperature, dim=0)
 
 
-def _tissue_fractions(draws: _Draws, points: Tensor, solved: _Solved) -> Tensor:
+def _tissue_fractions(draws: Draws, points: Tensor, solved: _Solved) -> Tensor:
     """CSF, GM, WM, ventricle, lesion, texture at template points: (6, N)."""
     logits, temperature, distance, outer = _logits(draws, points)
     soft = _soft_tissue(logits, temperature, outer, solved.thinning, solved.border)
@@ -349,7 +288,7 @@ def _tissue_fractions(draws: _Draws, points: Tensor, solved: _Solved) -> Tensor:
     return torch.cat([tissue, ventricle[None], lesion[None], texture])
 
 
-def _labels(draws: _Draws, warp: Tensor, tissues: Tensor, ventricle: Tensor) -> Tensor:
+def _labels(draws: Draws, warp: Tensor, tissues: Tensor, ventricle: Tensor) -> Tensor:
     """Fifteen groups: the region says where, the largest fraction says what: (1, D, H, W) uint8."""
     mask = tissues.sum(0) > 0.5
     points = _to_template(draws, warp, HEAD_BOX.points(tissues.shape[1:])[mask])

@@ -127,7 +127,7 @@ def source_itself(start, source, inside):
     return source * inside
 
 
-def only_the_energy(start, source, inside):
+def only_the_norm(start, source, inside):
     """The end of the uncentred ascent: a gain and no offset."""
     return source * inside * start[inside].norm() / source[inside].norm()
 
@@ -148,8 +148,8 @@ def with_surroundings(start, source, inside):
 WRONG_ANSWERS = {
     "11.1": [
         (cosine, "gain and offset of the source do not matter"),
-        (towards_the_source, "it changes neither the mean nor the energy"),
-        (without_the_length, "twice the image has half the gradient"),
+        (towards_the_source, "it changes neither the mean nor the norm"),
+        (without_the_length, "it agrees with finite differences"),
         (whole_slice, "pixels outside the brain neither count nor move"),
         (difference, "it agrees with finite differences"),
     ],
@@ -165,8 +165,9 @@ WRONG_ANSWERS = {
         (without_ncc, "one step leaves the share that was asked for"),
         (variance_without_the_count, "four times the pixels need four times the weight"),
         (uncentred, "one step leaves the share that was asked for"),
+        (uncentred, "an offset of the images does not matter"),
+        (forgets_the_one, "one step leaves the share that was asked for"),
         (norm_instead_of_its_square, "ten times the range needs a hundred times the weight"),
-        (forgets_the_one, "no step needs no weight"),
     ],
     "11.2": [
         (climbs_in_the_latent, "the ascent happens in the image"),
@@ -176,9 +177,10 @@ WRONG_ANSWERS = {
     ],
     "11.5": [
         (source_itself, "its mean is that of x0"),
-        (only_the_energy, "its deviation is that of x0"),
+        (only_the_norm, "its standard deviation is that of x0"),
         (stays_at_the_start, "many small steps end there"),
-        (deviation_of_the_source, "its deviation is that of x0"),
+        (deviation_of_the_source, "its standard deviation is that of x0"),
+        (deviation_of_the_source, "many small steps end there"),
         (with_surroundings, "outside the brain it is 0"),
     ],
 }

@@ -149,6 +149,8 @@ class Ravel(Voxelwise):
             ValueError: names that are missing, or tensors of another length than the masks have voxels.
         """
         check_names(self.name, state, {"mask", "units", "control", *_ARRAYS})
+        if state["mask"].ndim != 3 or state["control"].shape != state["mask"].shape:
+            raise ValueError(f"{self.name}: found mask or control of another shape, wanted (D, H, W) of both")
         mask = state["mask"].bool()
         control = state["control"].bool()[mask]
         voxels, controls, factors = len(control), int(control.sum()), len(state["effects"])

@@ -81,8 +81,7 @@ class Voxelwise(Harmonizer):
         return self._mask is not None
 
     def _grid(self) -> tuple[Tensor, Tensor]:
-        if self._mask is None or self._units is None:
-            raise ValueError(f"{self.name}: found no parameters, wanted `fit` or loaded weights")
+        self.check_fitted()
         return self._mask, self._units
 
     def _grid_state(self) -> dict[str, Tensor]:

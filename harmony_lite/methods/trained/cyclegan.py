@@ -10,7 +10,6 @@ is close to nothing, and says nothing about CycleGAN after a training of the pap
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar, Self
 
 import torch
@@ -19,10 +18,9 @@ from torch.func import functional_call
 from torch.optim import Adam
 
 from harmony_lite.cohort import Needs
-from harmony_lite.methods.trained.domain_networks import DomainNetworks
+from harmony_lite.methods.trained.domain_networks import DomainNetworks, Lesson
 from harmony_lite.nets.draws import first_weights, mirrored_batch
 from harmony_lite.profiles import sized
-from harmony_lite.training import History, train
 
 __all__ = ["SIZES", "AdversarialSettings", "CycleGAN", "Generator", "discriminator", "two_player_loss"]
 
@@ -169,15 +167,7 @@ class CycleGAN(DomainNetworks):
     def _new_network(self) -> nn.Module:
         return Generator(self.settings.width)
 
-    def _trained(
-        self,
-        target: Tensor,
-        source: Tensor,
-        generator: torch.Generator,
-        checkpoint: Path | None,
-        progress: bool,
-        steps: int | None = None,
-    ) -> tuple[nn.Module, History]:
+    def _lesson(self, target: Tensor, source: Tensor, generator: torch.Generator) -> Lesson:
         settings = self.settings
         if any(side % 4 for side in target.shape[2:]):
             raise ValueError(f"slices: found {tuple(target.shape[2:])} pixels, wanted multiples of 4")
@@ -190,9 +180,4 @@ class CycleGAN(DomainNetworks):
         def batch_loss(model: _Players, batch: tuple[Tensor, Tensor], _: torch.Generator) -> Tensor:
             return two_player_loss(model, *batch, settings)
 
-        history = train(
-            players.train(), optimizer, batch_loss, draw_batch,
-            steps=steps or settings.training_steps, generator=generator,
-            checkpoint=checkpoint, recipe=vars(settings), progress=progress,
-        )  # fmt: skip
-        return players.to_target, history
+        return Lesson(players, players.to_target, optimizer, draw_batch, batch_loss)

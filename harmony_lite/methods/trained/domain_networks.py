@@ -7,21 +7,46 @@ domain while they are trained, and serve that domain alone.
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from harmony_lite.cohort import Paired, Unpaired
 from harmony_lite.images.checks import check_volumes
 from harmony_lite.images.normalize import slice_minmax
 from harmony_lite.images.slices import brain_slices, mean_tops, through_slices
 from harmony_lite.methods.protocol import Harmonizer, check_tensors
-from harmony_lite.training import History, checkpoint_of
+from harmony_lite.training import History, checkpoint_of, train
 from harmony_lite.weights import without_counters
 
-__all__ = ["DomainNetworks", "slices_of"]
+__all__ = ["DomainNetworks", "Lesson", "slices_of"]
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What one source domain's training needs.
+
+    Attributes:
+        model: all that is trained.
+        network: the part of it that maps source slices to target slices.
+        optimizer: over the model's parameters.
+        draw_batch: generator -> batch.
+        batch_loss: (model, batch, generator) -> scalar.
+        scheduler: of the learning rate.
+    """
+
+    model: nn.Module
+    network: nn.Module
+    optimizer: Optimizer
+    draw_batch: Callable[[torch.Generator], Any]
+    batch_loss: Callable[[nn.Module, Any, torch.Generator], Tensor]
+    scheduler: LRScheduler | None = None
 
 
 class DomainNetworks(Harmonizer):
@@ -52,16 +77,33 @@ class DomainNetworks(Harmonizer):
         """The network that maps source slices to target slices, in [0, 1], untrained."""
 
     @abstractmethod
+    def _lesson(self, target: Tensor, source: Tensor, generator: torch.Generator) -> Lesson:
+        """What is trained, and on what, for slices (B, 1, H, W) in [0, 1] of the target and of one source."""
+
     def _trained(
         self,
         target: Tensor,
         source: Tensor,
         generator: torch.Generator,
-        checkpoint: Path | None,
-        progress: bool,
+        checkpoint: Path | None = None,
+        progress: bool = False,
         steps: int | None = None,
     ) -> tuple[nn.Module, History]:
-        """A network after training on slices (B, 1, H, W) in [0, 1]; `steps` stops early on the way of the schedule."""
+        """A source's network after its training; `steps` stops early, on the way of the schedule."""
+        lesson = self._lesson(target, source, generator)
+        history = train(
+            lesson.model.train(),
+            lesson.optimizer,
+            lesson.batch_loss,
+            lesson.draw_batch,
+            steps=steps or self.settings.training_steps,
+            generator=generator,
+            scheduler=lesson.scheduler,
+            checkpoint=checkpoint,
+            recipe=vars(self.settings),
+            progress=progress,
+        )
+        return lesson.network, history
 
     # ---------------------------------------------------------------------------------------------------------- fit
 
@@ -101,7 +143,7 @@ class DomainNetworks(Harmonizer):
         losses = []
         for name, scans in view.sources.items():
             chance = torch.Generator().manual_seed(0)
-            losses += self._trained(target, slices_of(scans, name), chance, None, False, steps=3)[1].losses
+            losses += self._trained(target, slices_of(scans, name), chance, steps=3)[1].losses
         return sum(losses) / len(losses)
 
     def _target(self, view: Paired | Unpaired) -> tuple[Tensor, Tensor]:
@@ -115,8 +157,7 @@ class DomainNetworks(Harmonizer):
     @property
     def tops(self) -> Tensor:
         """(W,): what 1 of a harmonized slice becomes in the target's units; 0 where no target person has brain."""
-        if self._tops is None:
-            raise ValueError(f"{self.name}: found no network, wanted `fit` or loaded weights")
+        self.check_fitted()
         return self._tops
 
     # ----------------------------------------------------------------------------------------------------- harmonize
@@ -155,7 +196,7 @@ class DomainNetworks(Harmonizer):
         """
         sources = dict.fromkeys(name.partition("/")[0] for name in state if "/" in name)
         networks = {source: self._new_network() for source in sources}
-        check_tensors(self.name, state, _by_source(networks), {"tops"})
+        check_tensors(self.name, state, _by_source(networks), {"tops": 1})
         for source, network in networks.items():
             of_source = {name: state[f"{source}/{name}"] for name in without_counters(network)}
             network.load_state_dict(of_source, strict=False)

@@ -6,7 +6,6 @@ It needs what a blind method does without: the same people on the target and on 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar, Self
 
 import torch
@@ -15,11 +14,10 @@ from torch.optim import Adam
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from harmony_lite.cohort import Needs
-from harmony_lite.methods.trained.domain_networks import DomainNetworks
+from harmony_lite.methods.trained.domain_networks import DomainNetworks, Lesson
 from harmony_lite.nets.draws import first_weights, mirrored_batch
 from harmony_lite.nets.unet import UNet
 from harmony_lite.profiles import sized
-from harmony_lite.training import History, train
 
 __all__ = ["SIZES", "SupervisedSettings", "UNetHarmonizer"]
 
@@ -62,15 +60,7 @@ class UNetHarmonizer(DomainNetworks):
     def _new_network(self) -> nn.Module:
         return UNet(self.settings.width)
 
-    def _trained(
-        self,
-        target: Tensor,
-        source: Tensor,
-        generator: torch.Generator,
-        checkpoint: Path | None,
-        progress: bool,
-        steps: int | None = None,
-    ) -> tuple[nn.Module, History]:
+    def _lesson(self, target: Tensor, source: Tensor, generator: torch.Generator) -> Lesson:
         settings = self.settings
         if len(target) != len(source):
             raise ValueError(f"pairs: found {len(source)} source slices, wanted {len(target)}, as of the target")
@@ -84,10 +74,5 @@ class UNetHarmonizer(DomainNetworks):
             inputs, wanted = batch
             return (model(inputs) - wanted).abs().mean()
 
-        history = train(
-            network.train(), optimizer, batch_loss, draw_batch,
-            steps=steps or settings.training_steps, generator=generator,
-            scheduler=CosineAnnealingLR(optimizer, settings.training_steps),
-            checkpoint=checkpoint, recipe=vars(settings), progress=progress,
-        )  # fmt: skip
-        return network, history
+        scheduler = CosineAnnealingLR(optimizer, settings.training_steps)
+        return Lesson(network, network, optimizer, draw_batch, batch_loss, scheduler)

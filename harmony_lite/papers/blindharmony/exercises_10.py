@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from harmony_lite.exercises import Exercise, Property, register
+from harmony_lite.exercises import Exercise, Property, answers, register
 from harmony_lite.nets.flows import spline_flow
 from harmony_lite.papers.blindharmony.prior import Encoding, bits_per_dimension
 
@@ -20,10 +20,7 @@ def _line() -> Tensor:
 
 
 def _log_density(answer: Callable, x: Tensor, f: Callable) -> Tensor:
-    found = torch.as_tensor(answer(x.clone(), f))
-    if found.shape != x.shape:
-        raise ValueError(f"found an answer of shape {tuple(found.shape)}, wanted {tuple(x.shape)}")
-    return found.detach()
+    return answers.tensor_of_shape(answer(x.clone(), f), x.shape)
 
 
 def _normal(x: Tensor, mean: float, deviation: float) -> Tensor:
@@ -96,12 +93,8 @@ def _coupled() -> tuple[Tensor, Tensor, Tensor]:
 def _uncoupled(answer: Callable) -> tuple[Tensor, Tensor]:
     _, z, _ = _coupled()
     found = answer(z.clone(), _network)
-    if not isinstance(found, tuple | list) or len(found) != 2:
-        raise ValueError(f"found {type(found).__name__}, wanted two things: x and the log-determinant")
-    x, log_det = (torch.as_tensor(part) for part in found)
-    if x.shape != z.shape:
-        raise ValueError(f"found x of shape {tuple(x.shape)}, wanted {tuple(z.shape)}")
-    return x, log_det
+    x, log_det = answers.pair(found, "two things: x and the log-determinant", shown=type(found).__name__)
+    return answers.tensor_of_shape(x, z.shape, "x"), torch.as_tensor(log_det)
 
 
 def _half_comes_back(answer: Callable) -> tuple[bool, str]:
@@ -155,10 +148,7 @@ def _piece(x: Tensor, x0: float, x1: float, y0: float, y1: float, d0: float, d1:
 def _piece_back(answer: Callable, piece: tuple, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
     """Places on the piece, and where the answer says that they are."""
     x = torch.linspace(piece[0], piece[1], 41, dtype=torch.float64)
-    found = torch.as_tensor(answer(_piece(x, *piece).to(dtype), *piece))
-    if found.shape != x.shape:
-        raise ValueError(f"found an answer of shape {tuple(found.shape)}, wanted {tuple(x.shape)}")
-    return x, found.double()
+    return x, answers.tensor_of_shape(answer(_piece(x, *piece).to(dtype), *piece), x.shape).double()
 
 
 def _there_and_back(answer: Callable) -> tuple[bool, str]:
@@ -265,10 +255,7 @@ register(
 
 
 def _bits(answer: Callable, log_density: Tensor, bits: int, pixels: int) -> Tensor:
-    found = torch.as_tensor(answer(log_density.clone(), bits, pixels))
-    if found.shape != log_density.shape:
-        raise ValueError(f"found an answer of shape {tuple(found.shape)}, wanted {tuple(log_density.shape)}")
-    return found.detach()
+    return answers.tensor_of_shape(answer(log_density.clone(), bits, pixels), log_density.shape)
 
 
 def _knows_nothing(answer: Callable) -> tuple[bool, str]:

@@ -10,7 +10,7 @@ from scipy.ndimage import binary_dilation
 from torch import Tensor
 
 from harmony_lite.evaluate import metrics
-from harmony_lite.exercises import Exercise, Property, register
+from harmony_lite.exercises import Exercise, Property, answers, register
 
 # ------------------------------------------------------------------------------------- 12.1: a paired interval
 
@@ -25,10 +25,8 @@ def _two_rows() -> tuple[np.ndarray, np.ndarray]:
 
 
 def _three_numbers(answer, first, second) -> np.ndarray:
-    found = np.asarray(answer(first.copy(), second.copy(), np.random.default_rng(122)), dtype=float)
-    if found.shape != (3,):
-        raise ValueError(f"found an answer of shape {found.shape}, wanted three numbers: mean, low, high")
-    return found
+    found = answer(first.copy(), second.copy(), np.random.default_rng(122))
+    return answers.array_of_shape(found, (3,), "three numbers: mean, low, high", float)
 
 
 def _mean_of_differences(answer) -> tuple[bool, str]:
@@ -55,10 +53,8 @@ def _ignores_who_it_is(answer) -> tuple[bool, str]:
     first, second = _two_rows()
     harder = 10 * np.random.default_rng(123).normal(size=PEOPLE)
     before, after = (_three_numbers(answer, first + shift, second + shift) for shift in (0, harder))
-    return (
-        bool(np.abs(before - after).max() < 0.05),
-        f"with people ten times as different it goes from {before.round(2).tolist()} to {after.round(2).tolist()}",
-    )
+    reason = f"with people ten times as different it goes from {before.round(2).tolist()} to {after.round(2).tolist()}"
+    return bool(np.abs(before - after).max() < 0.05), reason
 
 
 register(
@@ -84,17 +80,12 @@ register(
 # ------------------------------------------------------------------------------------- 12.2: a verdict
 
 
-def _by_normal(asked: list[float]):
-    """An interval of a mean by the normal curve, that notes at which confidence it was asked for."""
-
-    def interval(values, confidence):
-        asked.append(float(confidence))
-        values = np.asarray(values, float)
-        half = np.sqrt(2) * torch.erfinv(torch.tensor(float(confidence), dtype=torch.float64)).item()
-        half *= values.std() / math.sqrt(len(values))
-        return values.mean() - half, values.mean() + half
-
-    return interval
+def _by_normal(values, confidence) -> tuple[float, float]:
+    """An interval of a mean by the normal curve."""
+    values = np.asarray(values, float)
+    half = np.sqrt(2) * torch.erfinv(torch.tensor(float(confidence), dtype=torch.float64)).item()
+    half *= values.std() / math.sqrt(len(values))
+    return values.mean() - half, values.mean() + half
 
 
 def _gain(errors: float) -> np.ndarray:
@@ -105,7 +96,7 @@ def _gain(errors: float) -> np.ndarray:
 
 
 def _verdict(answer, errors: list[float]) -> tuple[int, str]:
-    found = answer([_gain(one) for one in errors], _by_normal([]))
+    found = answer([_gain(one) for one in errors], _by_normal)
     if not isinstance(found, tuple | list) or len(found) != 2 or not isinstance(found[1], str):
         raise ValueError(f"found {found!r}, wanted a pair: how many hold, and the verdict as text")
     return int(found[0]), found[1]
@@ -159,8 +150,8 @@ def _overlap(answer, found: Tensor, truth: Tensor) -> float:
 
 def _of_moved_squares(answer) -> tuple[bool, str]:
     values = [_overlap(answer, *_squares(shift)) for shift in (0, 4, 8)]
-    wanted = [1.0, 32 / 96, 0.0]
-    return np.allclose(values, wanted, atol=1e-6), f"for equal, half moved and disjoint squares it says {values}"
+    reason = f"for equal, half moved and disjoint squares it says {values}"
+    return np.allclose(values, [1.0, 32 / 96, 0.0], atol=1e-6), reason
 
 
 def _follows_dice(answer) -> tuple[bool, str]:
@@ -182,8 +173,7 @@ def _sees_too_much(answer) -> tuple[bool, str]:
 
 
 def _empty_is_unknown(answer) -> tuple[bool, str]:
-    nothing = torch.zeros(20, 20, dtype=torch.bool)
-    value = _overlap(answer, nothing, nothing)
+    value = _overlap(answer, *torch.zeros(2, 20, 20, dtype=torch.bool))
     return math.isnan(value), f"for two empty masks it says {value}, wanted NaN: there was nothing to find"
 
 
@@ -223,10 +213,8 @@ def _slice_pair() -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _two_scores(answer, *images: Tensor) -> tuple[float, float]:
-    found = answer(*(image.clone() for image in images))
-    if not isinstance(found, tuple | list) or len(found) != 2:
-        raise ValueError(f"found {found!r}, wanted two numbers: PSNR on own maxima, and on the target's")
-    return float(found[0]), float(found[1])
+    copies = (image.clone() for image in images)
+    return answers.two_numbers(answer(*copies), "PSNR on own maxima, and on the target's")
 
 
 def _psnr(image: Tensor, target: Tensor) -> float:
@@ -251,9 +239,8 @@ def _a_gain(answer) -> tuple[bool, str]:
 def _a_bright_pixel(answer) -> tuple[bool, str]:
     image, target, inside = _slice_pair()
     before = _two_scores(answer, image, target, inside)
-    bright = image.clone()
-    bright[12, 12] = 2 * float(target[inside].max())
-    after = _two_scores(answer, bright, target, inside)
+    image[12, 12] = 2 * float(target[inside].max())
+    after = _two_scores(answer, image, target, inside)
     lost = before[0] - after[0], before[1] - after[1]
     return lost[0] > 5 > lost[1] + 2, f"one pixel of twice the brightness costs {lost[0]:.1f} dB and {lost[1]:.1f} dB"
 
@@ -262,9 +249,8 @@ def _ignores_the_outside(answer) -> tuple[bool, str]:
     image, target, inside = _slice_pair()
     before = _two_scores(answer, image, target, inside)
     after = _two_scores(answer, *(torch.where(inside, v, 0.0) for v in (image, target)), inside)
-    return np.allclose(
-        before, after, atol=1e-3
-    ), f"without the surroundings {np.round(before, 2)} is {np.round(after, 2)}"
+    reason = f"without the surroundings {np.round(before, 2)} is {np.round(after, 2)}"
+    return np.allclose(before, after, atol=1e-3), reason
 
 
 register(
@@ -303,48 +289,36 @@ def _lesioned() -> tuple[Tensor, Tensor, Tensor]:
     return torch.where(lesion, image - 0.2, image).double(), lesion, white
 
 
-def _around(lesion: Tensor, white: Tensor) -> Tensor:
-    near = torch.from_numpy(binary_dilation(lesion.numpy(), iterations=REACH))
-    return near & white & ~lesion
-
-
 def _contrast(answer, image: Tensor, lesion: Tensor, white: Tensor) -> float:
     return float(answer(image.clone(), lesion.clone(), white.clone()))
 
 
 def _definition(answer) -> tuple[bool, str]:
     image, lesion, white = _lesioned()
-    around = image[_around(lesion, white)]
+    near = torch.from_numpy(binary_dilation(lesion.numpy(), iterations=REACH))
+    around = image[near & white & ~lesion]
     wanted = float((image[lesion].mean() - around.mean()) / around.std(correction=0))
     found = _contrast(answer, image, lesion, white)
     return math.isclose(found, wanted, rel_tol=0.03), f"found {found:.3f}, wanted {wanted:.3f}"
 
 
-def _gain_and_offset(answer) -> tuple[bool, str]:
-    image, lesion, white = _lesioned()
-    before, after = (_contrast(answer, v, lesion, white) for v in (image, 700 * image + 50))
-    return math.isclose(before, after, rel_tol=1e-6), f"in other units {before:.3f} becomes {after:.3f}"
+@answers.unchanged(_contrast, _lesioned, "in other units")
+def _gain_and_offset(image: Tensor, lesion: Tensor, white: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    return 700 * image + 50, lesion, white
 
 
-def _same_with(change):
-    def holds(answer) -> tuple[bool, str]:
-        image, lesion, white = _lesioned()
-        before = _contrast(answer, image, lesion, white)
-        after = _contrast(answer, *change(image, lesion, white))
-        return math.isclose(before, after, rel_tol=1e-6), f"{before:.3f} becomes {after:.3f}"
-
-    return holds
-
-
+@answers.unchanged(_contrast, _lesioned, "")
 def _far_away_brighter(image: Tensor, lesion: Tensor, white: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     far = white & ~torch.from_numpy(binary_dilation(lesion.numpy(), structure=np.ones((3, 3)), iterations=REACH))
     return torch.where(far, image + 0.3, image), lesion, white
 
 
+@answers.unchanged(_contrast, _lesioned, "")
 def _grey_darker(image: Tensor, lesion: Tensor, white: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return torch.where(white, image, image - 0.4), lesion, white
 
 
+@answers.unchanged(_contrast, _lesioned, "")
 def _lesion_not_white(image: Tensor, lesion: Tensor, white: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return image, lesion, white & ~lesion
 
@@ -357,9 +331,9 @@ register(
         properties=(
             Property("it is the difference in deviations of the white matter around", _definition),
             Property("gain and offset change nothing", _gain_and_offset),
-            Property("white matter far away does not count", _same_with(_far_away_brighter)),
-            Property("grey matter close by does not count", _same_with(_grey_darker)),
-            Property("the lesion is not part of its surroundings", _same_with(_lesion_not_white)),
+            Property("white matter far away does not count", _far_away_brighter),
+            Property("grey matter close by does not count", _grey_darker),
+            Property("the lesion is not part of its surroundings", _lesion_not_white),
         ),
         hints=(
             "Three sets of voxels: the lesion, what lies within three voxels of it, and the white matter among these.",

@@ -19,7 +19,7 @@ from harmony_lite.cohort import Needs, TargetOnly
 from harmony_lite.images.checks import check_volumes
 from harmony_lite.images.normalize import slice_minmax
 from harmony_lite.images.slices import brain_slices, mean_tops, through_slices
-from harmony_lite.methods.averaged_image import check_grid, packed_image, unpacked_image, without_height
+from harmony_lite.methods.averaged_image import check_grid, check_packed, packed_image, unpacked_image, without_height
 from harmony_lite.methods.protocol import Harmonizer, Shipping, check_names
 from harmony_lite.nets.draws import first_weights
 from harmony_lite.nets.flows import MIXINGS
@@ -58,6 +58,7 @@ class BlindHarmony(Harmonizer):
         self.prior = prior or sized(SIZES)
         self.history: History | None = None
         self._flow: Any = None
+        self._packed: dict[str, Tensor] = {}  # the averaged slices as a file keeps them, in 8 bits
         self._start: Tensor | None = None  # (D, H, W): averaged slices, each scaled to [0, 1] before
         self._tops: Tensor | None = None  # (W,): the slices' mean maximum, target units; 0 where nobody has brain
         self._moments: Tensor | None = None  # (W, 2): mean and deviation of one person's scaled slice, inside the brain
@@ -113,7 +114,10 @@ class BlindHarmony(Harmonizer):
         if held_out >= len(scans.images):
             raise ValueError(f"target scans: found {len(scans.images)} people, wanted at least 2, one of them held out")
         images = slice_minmax(scans.images * scans.mask)
-        self._start, self._tops = images.mean(0)[0], mean_tops(scans.images * scans.mask)
+        averaged = images.mean(0)[0]
+        self._packed = packed_image(averaged, averaged > 0, most_bytes=START_BYTES)
+        self._start = unpacked_image(self._packed)  # as a file keeps it, so that loading changes nothing
+        self._tops = mean_tops(scans.images * scans.mask)
         self._moments = _mean_moments(images, scans.mask)
         self._flow = first_weights(lambda: new_flow(self.prior, images.shape[2:4]), generator)
         training, validation = (slice(-held_out), slice(-held_out, None))
@@ -130,8 +134,7 @@ class BlindHarmony(Harmonizer):
         start, tops, _ = self._fitted()
         check_grid(images, start.shape)
         scaled = slice_minmax(images * mask)
-        harmonized = through_slices(scaled, mask, lambda *part: self._loop(*part).images, tops=tops, batch=None)
-        return harmonized
+        return through_slices(scaled, mask, lambda *part: self._loop(*part).images, tops=tops, batch=None)
 
     def _without_heights(self) -> Self:
         """The same method for slices at no height: averaged slice, unit and moments are the mean over all heights."""
@@ -198,11 +201,10 @@ class BlindHarmony(Harmonizer):
 
     def state(self) -> dict[str, Tensor]:
         """`flow.NAME` of the flow, `start` packed, `tops`, `moments`, and `prior`: what it takes to build the flow."""
-        start, tops, moments = self._fitted()
+        _, tops, moments = self._fitted()
         prior = self.prior
         numbers = [prior.levels, prior.steps, prior.hidden, prior.bits, MIXINGS.index(prior.mixing)]
-        packed = packed_image(start, start > 0, most_bytes=START_BYTES)
-        packed = {f"start.{name}": value for name, value in packed.items()}
+        packed = {f"start.{name}": value.clone() for name, value in self._packed.items()}
         flow = {f"flow.{name}": value for name, value in without_counters(self._flow).items()}
         return {**flow, **packed, "tops": tops, "moments": moments, "prior": torch.tensor(numbers)}
 
@@ -216,9 +218,14 @@ class BlindHarmony(Harmonizer):
         packed = {name.removeprefix("start."): value for name, value in state.items() if name.startswith("start.")}
         rest = {name: value for name, value in state.items() if not name.startswith(("flow.", "start."))}
         check_names(self.name, rest, {"tops", "moments", "prior"})
+        check_packed(self.name, packed)
+        heights = int(packed["grid"][2])
+        if rest["tops"].shape != (heights,) or rest["moments"].shape != (heights, 2) or rest["prior"].shape != (5,):
+            raise ValueError(f"{self.name}: found tops, moments or prior of another shape than {heights} heights want")
         levels, steps, hidden, bits, mixing = state["prior"].tolist()
         self.prior = replace(self.prior, levels=levels, steps=steps, hidden=hidden, bits=bits, mixing=MIXINGS[mixing])
-        self._start, self._tops, self._moments = unpacked_image(packed), state["tops"], state["moments"]
+        self._packed, self._start = packed, unpacked_image(packed)
+        self._tops, self._moments = state["tops"], state["moments"]
         self._flow = new_flow(self.prior, self._start.shape[:2])
         tensors = self._flow.state_dict()
         counters = {name: tensors[name] for name in tensors.keys() - without_counters(self._flow).keys()}
@@ -235,8 +242,7 @@ class BlindHarmony(Harmonizer):
         return self._flow is not None
 
     def _fitted(self) -> tuple[Tensor, Tensor, Tensor]:
-        if not self.is_fitted:
-            raise ValueError(f"{self.name}: found no prior, wanted `fit` or loaded weights")
+        self.check_fitted()
         return self._start, self._tops, self._moments
 
 

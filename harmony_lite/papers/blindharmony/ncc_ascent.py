@@ -14,8 +14,15 @@ from torch import Tensor
 
 from harmony_lite.cohort import Needs, OneReference, TargetOnly
 from harmony_lite.images.checks import check_volumes
-from harmony_lite.methods.averaged_image import check_grid, mean_image, packed_image, unpacked_image, without_height
-from harmony_lite.methods.protocol import Harmonizer, check_names
+from harmony_lite.methods.averaged_image import (
+    check_grid,
+    check_packed,
+    mean_image,
+    packed_image,
+    unpacked_image,
+    without_height,
+)
+from harmony_lite.methods.protocol import Harmonizer
 
 __all__ = ["NccAscent", "NccAscentSettings", "ascend", "correlation", "correlation_gradient"]
 
@@ -145,8 +152,7 @@ class NccAscent(Harmonizer):
         Raises:
             ValueError: nothing was fitted or loaded.
         """
-        if not self._state:
-            raise ValueError(f"{self.name}: found no averaged image, wanted a reference, `fit`, or loaded weights")
+        self.check_fitted()
         return unpacked_image(self._state)
 
     def _harmonize(self, images: Tensor, mask: Tensor, scanner: str | None) -> Tensor:
@@ -181,18 +187,10 @@ class NccAscent(Harmonizer):
         Raises:
             ValueError: other names, an image that is not 8 bits or not of its box, a box outside the grid.
         """
-        check_names(self.name, state, {"image", "range", "corner", "size", "block", "grid", "moments"})
-        image, corner, size, grid = (state[name] for name in ("image", "corner", "size", "grid"))
-        wanted = tuple(-(-side // int(state["block"])) for side in size.tolist())
-        if image.dtype != torch.uint8 or tuple(image.shape) != wanted:
-            raise ValueError(
-                f"{self.name}: found an image {image.dtype} {tuple(image.shape)}, wanted torch.uint8 {wanted}"
-            )
-        if bool((corner < 0).any()) or bool((corner + size > grid).any()):
-            raise ValueError(
-                f"{self.name}: found a box from {corner.tolist()} of size {size.tolist()}, wanted it within the grid "
-                f"{grid.tolist()}"
-            )
+        packed = {name: tensor for name, tensor in state.items() if name != "moments"}
+        check_packed(self.name, packed)
+        if state.get("moments", torch.empty(0)).shape != (2,):
+            raise ValueError(f"{self.name}: found no moments of shape (2,) in {sorted(state)}, wanted them")
         self._state = {name: tensor.clone() for name, tensor in state.items()}
         return self
 

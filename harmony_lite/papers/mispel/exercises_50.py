@@ -7,21 +7,10 @@ import math
 import torch
 from torch import Tensor
 
-from harmony_lite.exercises import Exercise, Property, register
+from harmony_lite.exercises import Exercise, Property, answers, register
 
-
-def _number(found: object, what: str) -> float:
-    found = torch.as_tensor(found)
-    if found.numel() != 1:
-        raise ValueError(f"found {what} of shape {tuple(found.shape)}, wanted one number")
-    return float(found)
-
-
-def _shaped(found: object, wanted: tuple[int, ...], what: str) -> Tensor:
-    found = torch.as_tensor(found)
-    if tuple(found.shape) != wanted:
-        raise ValueError(f"found {what} of shape {tuple(found.shape)}, wanted {wanted}")
-    return found.detach().double()
+_FLOOR = 1e-6  # of a residual, in 50.5
+_FIRST_WEIGHTS = torch.randn(4, 5, generator=torch.Generator().manual_seed(504)).double()  # of decoders (M, L), in 50.3
 
 
 def _embeddings() -> Tensor:
@@ -35,8 +24,8 @@ def _embeddings() -> Tensor:
 # ------------------------------------------------------------------------------------------------- 50.1: coupling
 
 
-def _coupling(answer, embeddings: Tensor) -> float:
-    return _number(answer(embeddings.clone()), "a loss")
+def _loss(answer, images: Tensor) -> float:
+    return answers.one_number(answer(images.clone()), "a loss")
 
 
 def _true_coupling(embeddings: Tensor) -> float:
@@ -44,36 +33,33 @@ def _true_coupling(embeddings: Tensor) -> float:
 
 
 def _one_and_three(answer) -> tuple[bool, str]:
-    pair = torch.tensor([1.0, 3.0]).double().reshape(1, 2, 1, 1, 1)
-    found = _coupling(answer, pair)
+    found = _loss(answer, torch.tensor([1.0, 3.0]).double().reshape(1, 2, 1, 1, 1))
     return math.isclose(found, 1, rel_tol=1e-9), f"two scanners at 1 and 3 cost {found:.4g}, wanted 1"
 
 
 def _alike_is_free(answer) -> tuple[bool, str]:
-    alike = _embeddings()[:, :1].repeat(1, 4, 1, 1, 1)
-    found = _coupling(answer, alike)
+    found = _loss(answer, _embeddings()[:, :1].repeat(1, 4, 1, 1, 1))
     return abs(found) < 1e-12, f"four equal scanners cost {found:.4g}, wanted 0"
 
 
 def _shared_offset(answer) -> tuple[bool, str]:
     embeddings = _embeddings()
     shift = torch.linspace(-3, 3, 5, dtype=torch.float64).reshape(1, 1, 5, 1, 1)
-    once, moved = _coupling(answer, embeddings), _coupling(answer, embeddings + shift)
+    once, moved = _loss(answer, embeddings), _loss(answer, embeddings + shift)
     return math.isclose(once, moved, rel_tol=1e-9), f"an offset of all scanners takes it from {once:.4g} to {moved:.4g}"
 
 
 def _is_a_mean(answer) -> tuple[bool, str]:
     embeddings = _embeddings()
-    found = [_coupling(answer, embeddings)]
-    found += [_coupling(answer, torch.cat([embeddings, embeddings], axis)) for axis in (0, 2, 3)]
+    found = [_loss(answer, embeddings)]
+    found += [_loss(answer, torch.cat([embeddings, embeddings], axis)) for axis in (0, 2, 3)]
     holds = all(math.isclose(value, found[0], rel_tol=1e-9) for value in found)
-    said = ", ".join(f"{value:.4g}" for value in found[1:])
-    return holds, f"it is {found[0]:.4g}; with slices, embeddings, pixels twice {said}"
+    return holds, "it is {:.4g}; with slices, embeddings, pixels twice {:.4g}, {:.4g}, {:.4g}".format(*found)
 
 
 def _is_quadratic(answer) -> tuple[bool, str]:
     embeddings = _embeddings()
-    ratio = _coupling(answer, 3 * embeddings) / _coupling(answer, embeddings)
+    ratio = _loss(answer, 3 * embeddings) / _loss(answer, embeddings)
     return math.isclose(ratio, 9, rel_tol=1e-9), f"three times the embeddings cost {ratio:.4g} times as much, wanted 9"
 
 
@@ -110,7 +96,8 @@ def _pixels() -> tuple[Tensor, Tensor]:
 
 
 def _decoder(answer, embeddings: Tensor, image: Tensor) -> Tensor:
-    return _shaped(answer(embeddings.clone(), image.clone()), (embeddings.shape[1],), "weights")
+    found = answer(embeddings.clone(), image.clone())
+    return answers.tensor_of_shape(found, embeddings.shape[1:], "weights").double()
 
 
 def _finds_them_again(answer) -> tuple[bool, str]:
@@ -122,8 +109,7 @@ def _finds_them_again(answer) -> tuple[bool, str]:
 
 def _nothing_left(answer) -> tuple[bool, str]:
     embeddings, image = _pixels()
-    residual = image - embeddings @ _decoder(answer, embeddings, image)
-    along = float((embeddings.T @ residual / len(image)).abs().max())
+    along = float((embeddings.T @ (image - embeddings @ _decoder(answer, embeddings, image)) / len(image)).abs().max())
     return along < 1e-6, f"the residual still goes along an embedding, mean product {along:.3g}"
 
 
@@ -165,40 +151,34 @@ register(
 # ----------------------------------------------------------------------------------------------------- 50.4: pairs
 
 
-def _harmonization(answer, outputs: Tensor) -> float:
-    return _number(answer(outputs.clone()), "a loss")
-
-
 def _scanners(*values: float) -> Tensor:
     """Images (2, M, 3, 4) of one value each."""
     return torch.tensor(values).double()[None, :, None, None].repeat(2, 1, 3, 4)
 
 
 def _six_pairs(answer) -> tuple[bool, str]:
-    found = _harmonization(answer, _scanners(0, 1, 3, 7))
+    found = _loss(answer, _scanners(0, 1, 3, 7))
     return math.isclose(found, 23 / 6, rel_tol=1e-9), f"scanners at 0, 1, 3, 7 cost {found:.4g}, wanted 23/6 = 3.833"
 
 
 def _any_order(answer) -> tuple[bool, str]:
-    found = [_harmonization(answer, _scanners(*values)) for values in ((0, 1, 3, 7), (3, 0, 7, 1), (7, 3, 1, 0))]
-    said = ", ".join(f"{value:.4g}" for value in found)
-    return max(found) - min(found) < 1e-9, f"in three orders the same scanners cost {said}"
+    found = [_loss(answer, _scanners(*values)) for values in ((0, 1, 3, 7), (3, 0, 7, 1), (7, 3, 1, 0))]
+    reason = "in three orders the same scanners cost {:.4g}, {:.4g}, {:.4g}".format(*found)
+    return max(found) - min(found) < 1e-9, reason
 
 
 def _twice_is_twice(answer) -> tuple[bool, str]:
-    ratio = _harmonization(answer, _scanners(0, 2, 6, 14)) / _harmonization(answer, _scanners(0, 1, 3, 7))
+    ratio = _loss(answer, _scanners(0, 2, 6, 14)) / _loss(answer, _scanners(0, 1, 3, 7))
     return math.isclose(ratio, 2, rel_tol=1e-9), f"twice the differences cost {ratio:.4g} times as much, wanted 2"
 
 
 def _two_scanners(answer) -> tuple[bool, str]:
-    found = _harmonization(answer, _scanners(0, 1))
+    found = _loss(answer, _scanners(0, 1))
     return math.isclose(found, 1, rel_tol=1e-9), f"two scanners at 0 and 1 cost {found:.4g}, wanted 1"
 
 
 def _signs_do_not_cancel(answer) -> tuple[bool, str]:
-    outputs = torch.zeros(1, 2, 1, 2, dtype=torch.float64)
-    outputs[0, 0] = torch.tensor([1.0, -1.0])
-    found = _harmonization(answer, outputs)
+    found = _loss(answer, torch.tensor([1.0, -1.0, 0.0, 0.0]).double().reshape(1, 2, 1, 2))
     return math.isclose(found, 1, rel_tol=1e-9), f"one pixel brighter and one darker by 1 cost {found:.4g}, wanted 1"
 
 
@@ -226,21 +206,11 @@ register(
 # -------------------------------------------------------------------------------------- 50.3: a scale that is free
 
 
-def _first_weights() -> Tensor:
-    return torch.randn(4, 5, generator=torch.Generator().manual_seed(504)).double()
-
-
 def _rescaled(answer, wanted: float) -> tuple[Tensor, Tensor]:
-    embeddings, weights = _embeddings(), _first_weights()
-    found = answer(embeddings.clone(), weights.clone(), wanted)
-    if not isinstance(found, (tuple, list)) or len(found) != 2:
-        raise ValueError("found no pair, wanted embeddings and weights")
-    shapes = tuple(embeddings.shape), tuple(weights.shape)
-    return _shaped(found[0], shapes[0], "embeddings"), _shaped(found[1], shapes[1], "weights")
-
-
-def _image(embeddings: Tensor, weights: Tensor) -> Tensor:
-    return torch.einsum("bmlhw,ml->bmhw", embeddings, weights)
+    found = answer(_embeddings(), _FIRST_WEIGHTS.clone(), wanted)
+    embeddings, weights = answers.pair(found, "embeddings and weights", shown="no pair")
+    embeddings = answers.tensor_of_shape(embeddings, _embeddings().shape, "embeddings").double()
+    return embeddings, answers.tensor_of_shape(weights, _FIRST_WEIGHTS.shape, "weights").double()
 
 
 def _as_asked(answer) -> tuple[bool, str]:
@@ -252,22 +222,21 @@ def _as_asked(answer) -> tuple[bool, str]:
 
 
 def _same_image(answer) -> tuple[bool, str]:
-    off = float((_image(*_rescaled(answer, 0.01)) - _image(_embeddings(), _first_weights())).abs().max())
+    before, after = (_embeddings(), _FIRST_WEIGHTS), _rescaled(answer, 0.01)
+    images = torch.stack([torch.einsum("bmlhw,ml->bmhw", *parts) for parts in (before, after)])
+    off = float(images.diff(dim=0).abs().max())
     return off < 1e-9, f"the image is up to {off:.3g} away"
 
 
 def _no_more_alike(answer) -> tuple[bool, str]:
-    def share(embeddings: Tensor) -> float:
-        return _true_coupling(embeddings) / float(embeddings.var())
-
-    before, after = share(_embeddings()), share(_rescaled(answer, 0.01)[0])
-    return math.isclose(before, after, rel_tol=1e-6), (
-        f"of their variance {before:.3f} was not in common, and now {after:.3f}: that is more than a change of scale"
-    )
+    both = _embeddings(), _rescaled(answer, 0.01)[0]
+    before, after = (_true_coupling(embeddings) / float(embeddings.var()) for embeddings in both)
+    reason = f"of their variance {before:.3f} was not in common, and now {after:.3f}"
+    return math.isclose(before, after, rel_tol=1e-6), f"{reason}: that is more than a change of scale"
 
 
 def _nothing_asked(answer) -> tuple[bool, str]:
-    off = float((_rescaled(answer, _true_coupling(_embeddings()))[1] - _first_weights()).abs().max())
+    off = float((_rescaled(answer, _true_coupling(_embeddings()))[1] - _FIRST_WEIGHTS).abs().max())
     return off < 1e-9, f"asked for the coupling that is there, it moves weights by up to {off:.3g}"
 
 
@@ -292,41 +261,32 @@ register(
 
 # ------------------------------------------------------------------------------------- 50.5: a round of reweighting
 
-_FLOOR = 1e-6
 
-
-def _outlying() -> tuple[Tensor, Tensor, Tensor]:
-    """Embeddings (P, L), an image (P,) with a tenth of its pixels far off, and the weights that made the rest."""
+def _outlying() -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Embeddings (P, L), an image (P,) with a tenth of its pixels far off, what made the rest, least squares."""
     generator = torch.Generator().manual_seed(505)
     embeddings = torch.randn(300, 3, generator=generator).double() + 0.5
     true = torch.tensor([0.6, -0.3, 0.2]).double()
     image = embeddings @ true + 0.01 * torch.randn(300, generator=generator).double()
     image[::10] += 5
-    return embeddings, image, true
+    return embeddings, image, true, torch.linalg.lstsq(embeddings, image[:, None]).solution[:, 0]
 
 
-def _least_squares(embeddings: Tensor, image: Tensor) -> Tensor:
-    return torch.linalg.lstsq(embeddings, image[:, None]).solution[:, 0]
-
-
-def _round(answer, embeddings: Tensor, image: Tensor, weights: Tensor, floor: float = _FLOOR) -> Tensor:
-    found = answer(embeddings.clone(), image.clone(), weights.clone(), floor)
-    return _shaped(found, tuple(weights.shape), "weights")
+def _round(answer, embeddings: Tensor, image: Tensor, weights: Tensor) -> Tensor:
+    found = answer(embeddings.clone(), image.clone(), weights.clone(), _FLOOR)
+    return answers.tensor_of_shape(found, weights.shape, "weights").double()
 
 
 def _weighted_orthogonal(answer) -> tuple[bool, str]:
-    embeddings, image, _ = _outlying()
-    start = _least_squares(embeddings, image)
+    embeddings, image, _, start = _outlying()
     found = _round(answer, embeddings, image, start)
     importance = 1 / (image - embeddings @ start).abs().clamp_min(_FLOOR)
-    share = importance / importance.sum()
-    along = float((embeddings.T @ (share * (image - embeddings @ found))).abs().max())
+    along = float((embeddings.T @ (importance / importance.sum() * (image - embeddings @ found))).abs().max())
     return along < 1e-8, f"with weights 1 / |r| the residual still goes along an embedding by {along:.3g}"
 
 
 def _descends(answer) -> tuple[bool, str]:
-    embeddings, image, _ = _outlying()
-    weights = _least_squares(embeddings, image)
+    embeddings, image, _, weights = _outlying()
     for number in range(1, 6):
         before = float((image - embeddings @ weights).abs().mean())
         weights = _round(answer, embeddings, image, weights)
@@ -337,8 +297,7 @@ def _descends(answer) -> tuple[bool, str]:
 
 
 def _outliers_lose(answer) -> tuple[bool, str]:
-    embeddings, image, true = _outlying()
-    weights = _least_squares(embeddings, image)
+    embeddings, image, true, weights = _outlying()
     for _ in range(30):
         weights = _round(answer, embeddings, image, weights)
     off = float((weights - true).abs().max())
@@ -354,7 +313,7 @@ def _median(answer) -> tuple[bool, str]:
 
 
 def _exact_pixels(answer) -> tuple[bool, str]:
-    embeddings, _, true = _outlying()
+    embeddings, _, true, _ = _outlying()
     image = embeddings @ true
     image[0] += 1  # all others have a residual of 0
     found = _round(answer, embeddings, image, true)

@@ -11,7 +11,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from harmony_lite.exercises import Exercise, Property, register
+from harmony_lite.exercises import Exercise, Property, answers, register
 
 # ------------------------------------------------------------------------------------- 51.2: pairs, then people
 
@@ -36,10 +36,8 @@ def _values(people: Sequence[Mapping[str, Tensor]]) -> np.ndarray:
 
 
 def _mean_and_error(answer, people: Sequence[Mapping[str, Tensor]]) -> tuple[float, float]:
-    found = answer([dict(one) for one in people], _similarity)
-    if not isinstance(found, tuple | list) or len(found) != 2:
-        raise ValueError(f"found {found!r}, wanted two numbers: the mean and its standard error")
-    return float(found[0]), float(found[1])
+    copies = [dict(one) for one in people]
+    return answers.two_numbers(answer(copies, _similarity), "the mean and its standard error")
 
 
 def _mean_is_over_all_pairs(answer) -> tuple[bool, str]:
@@ -56,18 +54,14 @@ def _nothing_with_itself(answer) -> tuple[bool, str]:
 
 
 def _error_counts_people(answer) -> tuple[bool, str]:
-    people = _people()
-    own = _values(people).mean(1)
+    people, own = _people(), _values(_people()).mean(1)
     error, wanted = _mean_and_error(answer, people)[1], own.std(ddof=1) / math.sqrt(len(own))
-    return (
-        math.isclose(error, wanted, rel_tol=1e-4),
-        f"the error is {error:.5f}; of {len(own)} people, one number each, it is {wanted:.5f}",
-    )
+    reason = f"the error is {error:.5f}; of {len(own)} people, one number each, it is {wanted:.5f}"
+    return math.isclose(error, wanted, rel_tol=1e-4), reason
 
 
 def _alike_people_have_no_error(answer) -> tuple[bool, str]:
-    one = _people(1)[0]
-    error = _mean_and_error(answer, [one] * 5)[1]
+    error = _mean_and_error(answer, 5 * _people(1))[1]
     return error < 1e-6, f"five times the same person: the error is {error:.5f}, though every mean is the same"
 
 
@@ -95,22 +89,16 @@ register(
 # ------------------------------------------------------------------------------------- 51.1: a spread of contrasts
 
 
-def _scans(scanners: int = 4) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+def _scans() -> tuple[dict[str, Tensor], Tensor, Tensor]:
     """Images (6, 6, 6) by scanner with dark and bright tissue at other ratios, and the two masks."""
     generator = torch.Generator().manual_seed(512)
-    dark = torch.zeros(6, 6, 6, dtype=torch.bool)
-    dark[:2] = True
-    bright = torch.zeros_like(dark)
-    bright[3:] = True
+    depth = torch.arange(6).reshape(6, 1, 1).expand(6, 6, 6)
+    dark, bright = depth < 2, depth > 2
     images = {}
-    for ratio, name in zip((0.25, 0.31, 0.2, 0.26)[:scanners], "abcd", strict=False):
+    for ratio, name in zip((0.25, 0.31, 0.2, 0.26), "abcd", strict=True):
         image = torch.where(dark, ratio, 0.6) + bright * 0.4 + 0.1 * torch.rand(6, 6, 6, generator=generator)
         images[name] = image.double()
     return images, dark, bright
-
-
-def _ratios(images: Mapping[str, Tensor], dark: Tensor, bright: Tensor) -> list[float]:
-    return [float(image[dark].mean() / image[bright].mean()) for image in images.values()]
 
 
 def _spread(answer, images: Mapping[str, Tensor], dark: Tensor, bright: Tensor) -> float:
@@ -119,40 +107,30 @@ def _spread(answer, images: Mapping[str, Tensor], dark: Tensor, bright: Tensor) 
 
 def _largest_minus_smallest(answer) -> tuple[bool, str]:
     images, dark, bright = _scans()
-    ratios = _ratios(images, dark, bright)
+    ratios = [float(image[dark].mean() / image[bright].mean()) for image in images.values()]
     found, wanted = _spread(answer, images, dark, bright), max(ratios) - min(ratios)
     shown = ", ".join(f"{ratio:.3f}" for ratio in ratios)
     return math.isclose(found, wanted, rel_tol=1e-6), f"of the ratios {shown} the spread is {found:.4f}"
 
 
-def _gain_does_not_matter(answer) -> tuple[bool, str]:
-    images, dark, bright = _scans()
-    before = _spread(answer, images, dark, bright)
-    after = _spread(answer, {**images, "b": 700 * images["b"]}, dark, bright)
-    return math.isclose(before, after, rel_tol=1e-6), f"one scan in other units: {before:.4f} becomes {after:.4f}"
+@answers.unchanged(_spread, _scans, "one scan in other units:", digits=4)
+def _gain_does_not_matter(images, dark, bright) -> tuple:
+    return {**images, "b": 700 * images["b"]}, dark, bright
 
 
-def _one_between_changes_nothing(answer) -> tuple[bool, str]:
-    images, dark, bright = _scans()
-    between = (images["b"] + images["c"]) / 2
-    before, after = (_spread(answer, i, dark, bright) for i in (images, {**images, "e": between}))
-    return math.isclose(before, after, rel_tol=1e-6), f"a fifth scanner in the middle: {before:.4f} becomes {after:.4f}"
+@answers.unchanged(_spread, _scans, "a fifth scanner in the middle:", digits=4)
+def _one_between_changes_nothing(images, dark, bright) -> tuple:
+    return {**images, "e": (images["b"] + images["c"]) / 2}, dark, bright
 
 
-def _not_the_first_alone(answer) -> tuple[bool, str]:
-    """The order of scanners must not count."""
-    images, dark, bright = _scans()
-    before, after = (
-        _spread(answer, {n: images[n] for n in order}, dark, bright) for order in ("abcd", "bdca")
-    )  # fmt: skip
-    return math.isclose(before, after, rel_tol=1e-9), f"in another order {before:.4f} becomes {after:.4f}"
+@answers.unchanged(_spread, _scans, "in another order", digits=4, rel_tol=1e-9)
+def _not_the_first_alone(images, dark, bright) -> tuple:
+    return {name: images[name] for name in "bdca"}, dark, bright
 
 
-def _outside_is_not_asked(answer) -> tuple[bool, str]:
-    images, dark, bright = _scans()
-    other = {n: torch.where(dark | bright, i, 5 * i) for n, i in images.items()}
-    before, after = (_spread(answer, i, dark, bright) for i in (images, other))
-    return math.isclose(before, after, rel_tol=1e-9), f"with other tissue brighter {before:.4f} becomes {after:.4f}"
+@answers.unchanged(_spread, _scans, "with other tissue brighter", digits=4, rel_tol=1e-9)
+def _outside_is_not_asked(images, dark, bright) -> tuple:
+    return {name: torch.where(dark | bright, image, 5 * image) for name, image in images.items()}, dark, bright
 
 
 register(
@@ -187,10 +165,7 @@ def _two_scanners() -> tuple[np.ndarray, np.ndarray]:
 
 
 def _rmse(answer, first: np.ndarray, second: np.ndarray) -> float:
-    found = np.asarray(answer(first.copy(), second.copy()), dtype=float)
-    if found.shape != ():
-        raise ValueError(f"found an answer of shape {found.shape}, wanted one number in ml")
-    return float(found)
+    return float(answers.array_of_shape(answer(first.copy(), second.copy()), (), "one number in ml", float))
 
 
 def _is_the_root_of_the_mean_square(answer) -> tuple[bool, str]:
@@ -245,8 +220,7 @@ register(
 
 # ------------------------------------------------------------------------------------- 51.3: a blur of equal SSIM
 
-MOST = 2.0
-CALLS = 30
+MOST, CALLS = 2.0, 30
 
 
 class _Curve:
@@ -262,14 +236,10 @@ class _Curve:
         return self.start + (self.end - self.start) * (float(sigma) / MOST) ** self.bend
 
 
-def _found_by(answer, curve: _Curve, wanted: float) -> float:
-    return float(answer(curve, wanted, MOST))
-
-
 def _reaches(bend: float):
     def holds(answer) -> tuple[bool, str]:
         for wanted in (0.952, 0.97, 0.985):
-            sigma = _found_by(answer, _Curve(0.95, 0.99, bend), wanted)
+            sigma = float(answer(_Curve(0.95, 0.99, bend), wanted, MOST))
             true = MOST * ((wanted - 0.95) / 0.04) ** (1 / bend)
             if not abs(sigma - true) < 2e-3:
                 return False, f"for {wanted} it says {sigma:.4f} voxels, wanted {true:.4f}"
@@ -280,12 +250,12 @@ def _reaches(bend: float):
 
 def _few_calls(answer) -> tuple[bool, str]:
     curve = _Curve(0.95, 0.99, 2.0)
-    _found_by(answer, curve, 0.97)
+    float(answer(curve, 0.97, MOST))  # what is no number does not count as a search
     return curve.calls <= CALLS, f"it asks {curve.calls} times, wanted at most {CALLS}; one call costs six SSIMs"
 
 
 def _nothing_to_do(answer) -> tuple[bool, str]:
-    sigma = _found_by(answer, _Curve(0.95, 0.99, 2.0), 0.94)
+    sigma = float(answer(_Curve(0.95, 0.99, 2.0), 0.94, MOST))
     return abs(sigma) < 2e-3, f"images that are alike enough already get a blur of {sigma:.3f} voxels, wanted 0"
 
 
@@ -331,23 +301,20 @@ def _is_students(answer) -> tuple[bool, str]:
     return math.isclose(found, wanted, rel_tol=1e-6), f"found {found:.3f}, of the ten people it is {wanted:.3f}"
 
 
-def _more_slices_no_more_people(answer) -> tuple[bool, str]:
-    first, second = _in_slices()
-    before, after = _t(answer, first, second), _t(answer, np.tile(first, 4), np.tile(second, 4))
-    return math.isclose(before, after, rel_tol=1e-6), f"with every slice four times {before:.2f} becomes {after:.2f}"
+@answers.unchanged(_t, _in_slices, "with every slice four times", digits=2)
+def _more_slices_no_more_people(first, second) -> tuple:
+    return np.tile(first, 4), np.tile(second, 4)
 
 
-def _what_a_person_brings_cancels(answer) -> tuple[bool, str]:
-    first, second = _in_slices()
+@answers.unchanged(_t, _in_slices, "with people more different", digits=2)
+def _what_a_person_brings_cancels(first, second) -> tuple:
     shift = np.linspace(-1, 1, len(first))[:, None]
-    before, after = _t(answer, first, second), _t(answer, first + shift, second + shift)
-    return math.isclose(before, after, rel_tol=1e-6), f"with people more different {before:.2f} becomes {after:.2f}"
+    return first + shift, second + shift
 
 
-def _other_units(answer) -> tuple[bool, str]:
-    first, second = _in_slices()
-    before, after = _t(answer, first, second), _t(answer, 100 * first, 100 * second)
-    return math.isclose(before, after, rel_tol=1e-6), f"in per cent {before:.2f} becomes {after:.2f}"
+@answers.unchanged(_t, _in_slices, "in per cent", digits=2)
+def _other_units(first, second) -> tuple:
+    return 100 * first, 100 * second
 
 
 def _sign(answer) -> tuple[bool, str]:

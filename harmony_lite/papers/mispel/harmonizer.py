@@ -216,8 +216,7 @@ class Mispel(Harmonizer):
 
     def state(self) -> dict[str, Tensor]:
         """`SCANNER/NAME` of each encoder, `SCANNER/weights` (L,) of each decoder, `unit` (1,), `grid` (3,)."""
-        if self.units is None:
-            raise ValueError(f"{self.name}: found no network, wanted `fit` or loaded weights")
+        self.check_fitted()
         return {
             **_by_scanner(self.units, self.scanners),
             "unit": torch.tensor([self._unit]),
@@ -233,7 +232,7 @@ class Mispel(Harmonizer):
         scanners = tuple(sorted({name.partition("/")[0] for name in state if "/" in name}))  # a file keeps no order
         units = Units(len(scanners), self.settings)
         expected = _by_scanner(units, scanners)
-        check_tensors(self.name, state, expected, {"unit", "grid"})
+        check_tensors(self.name, state, expected, {"unit": 1, "grid": 1})
         with torch.no_grad():
             for name, tensor in expected.items():
                 tensor.copy_(state[name])

@@ -108,6 +108,7 @@ class ToneCurve(Harmonizer):
 
     def state(self) -> dict[str, Tensor]:
         """`SCANNER/curve` (2, knots): from and to, in units of the brain's mean; `unit` (1,)."""
+        self.check_fitted()
         return {**{f"{name}/curve": c for name, c in self._curves.items()}, "unit": torch.tensor([self._unit])}
 
     def load_state(self, state: dict[str, Tensor]) -> Self:
@@ -118,7 +119,12 @@ class ToneCurve(Harmonizer):
         """
         names = [name.removesuffix("/curve") for name in state if name.endswith("/curve")]
         check_names(self.name, state, {*(f"{name}/curve" for name in names), "unit"})
-        self._curves = {name: state[f"{name}/curve"] for name in names}
+        curves = {name: state[f"{name}/curve"] for name in names}
+        wrong = [name for name, curve in curves.items() if curve.ndim != 2 or len(curve) != 2 or curve.shape[1] < 2]
+        if not curves or wrong:
+            found = f"curves of other shapes for {', '.join(wrong)}" if wrong else "no curve"
+            raise ValueError(f"{self.name}: found {found}, wanted (2, knots) for each scanner")
+        self._curves = curves
         self._unit = float(state["unit"])
         return self
 
