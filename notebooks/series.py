@@ -87,7 +87,7 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
         ("execute", "make the .ipynb beside each source, with outputs"),
         ("run", "execute into build/run and note the costs"),
         ("student", "copies without solutions into build/student"),
-        ("form", "count what the form of a notebook is judged by"),
+        ("form", "count what the form of a notebook is judged by, and name what is against the form"),
     ):
         command = commands.add_parser(name, help=text)
         command.add_argument("number", nargs="?", help="one notebook, by its number: 02")

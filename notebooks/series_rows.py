@@ -60,10 +60,9 @@ def entry(source: Path) -> Entry:
     able = ABLE.search(text)
     if able is None:
         raise ValueError(f"{source.name}: found no words after **You will be able to** in the first cell, wanted some")
-    lines = [line.strip() for line in able["what"].strip().split("\n") if line.strip()]
-    points = [re.sub(r"^[-*] ", "", line).rstrip(";,.") for line in lines if re.match(r"[-*] ", line)]
-    sentence = "; ".join(points) if points else " ".join(lines)
-    return Entry(source.stem, title["title"].strip(), sentence.rstrip("."))
+    points = [" ".join(point.split()) for point in re.split(r"^[-*] ", able["what"].strip(), flags=re.MULTILINE)]
+    first_sentences = [re.split(r"\.\s+(?=[A-Z])", point)[0].rstrip(";,.") for point in points if point]
+    return Entry(source.stem, title["title"].strip(), "; ".join(first_sentences))
 
 
 def groups(folder: Path = FOLDER) -> dict[str, list[Entry]]:

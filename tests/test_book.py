@@ -134,6 +134,7 @@ def test_each_figure_of_a_cell_has_its_own_text(tmp_path: Path, monkeypatch: pyt
     assert page.mathematics
     assert "An interactive widget stands here" in text
     assert "For whoever teaches" not in text
+    assert "Show code: A product of &lt;two&gt; numbers" in text
     fonts = list((front.parent / "_static" / "mathjax").rglob("MathJax_Main-Regular.woff"))
     assert len(fonts) == 1
 

@@ -143,7 +143,7 @@ def test_execution_uses_this_python_and_keeps_what_reads_well(tmp_path: Path, mo
     assert series.executed_hash(notebook) == series.source_hash(source)
     assert series.differences(source, notebook) == []
     assert series.pair(source.parent) == []  # outputs that are up to date are not thrown away
-    assert len(counted) == cost.cells == 5
+    assert len(counted) == cost.cells == 6
     assert 20 < cost.peak_megabytes < 1500
     assert 0 < cost.processor_seconds < 60 > cost.seconds > 0
 
@@ -164,7 +164,7 @@ def test_students_get_neither_solutions_nor_notes_nor_outputs(tmp_path: Path) ->
     (path,) = series.student(source.parent, tmp_path / "build")
     copy = nbformat.read(path, as_version=4)
     tags = [tag for cell in copy.cells for tag in cell.metadata.get("tags", [])]
-    assert tags == ["setup", "exercise", "exercise-90.1"]
+    assert tags == ["setup", "folded", "hide-input", "exercise", "exercise-90.1"]
     assert "return 2 * x" not in path.read_text()
     assert not any(cell.get("outputs") for cell in copy.cells)
 

@@ -63,6 +63,24 @@ def test_lists_are_written_from_the_first_cells(folder: Path) -> None:
     assert "[Another: whole]" in readme.read_text() and ":caption: Another" in (folder / "index.md").read_text()
 
 
+@pytest.mark.parametrize(
+    ("able", "row"),
+    [
+        (" read a map. More follows", "read a map"),
+        (
+            "\n#\n# - write a flow;\n# - train it, and\n#   stop.\n#\n# **Before:** nothing",
+            "write a flow; train it, and stop",
+        ),
+        (":\n#\n# * read Eq. 3,\n# * stop", "read Eq. 3; stop"),
+    ],
+)
+def test_a_sentence_or_a_list_says_what_a_reader_will_be_able_to_do(folder: Path, able: str, row: str) -> None:
+    source = write(folder, "12", "A Paper: the end", "x")
+    source.write_text(source.read_text().replace("to** x", f"to**{able}"))
+    write_rows(folder, folder / "README.md")
+    assert f"| 12 | [A Paper: the end](notebooks/12_slug.ipynb) | {row} |\n" in (folder / "README.md").read_text()
+
+
 def test_what_the_lists_need_is_asked_for(folder: Path) -> None:
     (folder / "12_slug.py").write_text("# %% [markdown]\n# # 13 · A Paper: x\n")
     with pytest.raises(ValueError, match="12_slug.py: found the first line '# 13 · A Paper: x', wanted '# 12"):

@@ -1,4 +1,4 @@
-"""A small notebook for tests of the series' machinery: mathematics, two figures in one cell, a widget, an exercise."""
+"""A small notebook for tests of the series' machinery: mathematics, figures, a widget, a folded cell, an exercise."""
 
 from __future__ import annotations
 
@@ -55,6 +55,10 @@ draw([1, 0], SECOND)
 
 # %%
 ipywidgets.IntSlider(3)
+
+# %% tags=["folded"]
+# @title A product of <two> numbers
+print(6 * 7)
 
 # %% tags=["exercise", "exercise-90.1"]
 def double(x):
