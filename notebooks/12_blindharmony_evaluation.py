@@ -18,7 +18,7 @@
 # **From the paper:** BlindHarmony, sections 4.3, 4.4 and 5.1 with Tables 1 to 4 and Figures 3 to 5; supplement 3 with its Table 3.
 #
 # **Before:** notebooks 02, 03 and 11.
-# **Measured:** 40 seconds and 0.7 GB on one processor core; 15 seconds more the first time, when the person is simulated.
+# **Measured:** 39 seconds and 0.7 GB on one processor core.
 #
 # All people and scans are **simulated**, except in section 9.
 # Numbers of sixteen held-out people come from the ledger; one of them is measured again here, live.
