@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 import series
+from series_budget import measured_words
+from series_written import MEASURED_LINE
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -40,7 +42,8 @@ def test_each_notebook_has_one_title_with_its_number_and_says_what_it_costs(sour
     text = source.read_text(encoding="utf-8")
     titles = re.findall(r"^# # (.+)$", text, re.MULTILINE)
     assert len(titles) == 1 and titles[0].startswith(source.stem[:2])
-    assert re.search(r"\*\*Measured:\*\* \d+ seconds and [\d.]+ GB", text)
+    (said,) = [line["rest"] for line in MEASURED_LINE.finditer(text)]
+    assert measured_words(rows_of_the_budget()[source.stem], said) == said, f"{source.name}: make budget"
 
 
 def test_the_notebooks_of_the_table_exist():
