@@ -510,7 +510,7 @@ beside("Table 4", ["Gamma 1.5"], {"psnr": 1}, [*table_4, "affine-match (volume)"
 # %% [markdown]
 # **What to notice.** The first expectation holds, the second is contradicted: halving *costs*.
 # On the left, with the paper's start, the larger the step the better, even where it overshoots.
-# A step of finite length adds energy (notebook 11, section 9), and contrast is what this start lacks.
+# A step of finite length adds energy (notebook 11, section 10), and contrast is what this start lacks.
 # On the right, with the contrast right, there is a best step, near $c = 1/3$: below it the average stays in the picture, above it the contrast is overdone.
 # What $c$ the paper's 1000 was on its slices is not known; if it was well above a third, halving had to help.
 #
