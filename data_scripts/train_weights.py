@@ -29,7 +29,7 @@ def train(recipe: Recipe, *, commit: str) -> weights.Card:
     checkpoint = cache_folder() / "training" / f"{recipe.name}.{recipe.variant}.{profile.name}.checkpoint"
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
     began = time.perf_counter()
-    trained = recipe.fitted(training, checkpoint)
+    trained = recipe.train(training, checkpoint)
     seconds = trained.history.seconds if trained.is_trained else time.perf_counter() - began
     return weights.save(
         trained.state(),

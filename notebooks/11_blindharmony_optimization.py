@@ -649,7 +649,7 @@ for width in (36, 80, 144):
     for name, step in {"β₁ = 1000": {"beta1": beta1}, "c = 1/3": {"beta1": None, "step": 1 / 3}}.items():
         images, settings = [], replace(VARIANTS["ours"], inside=False, beta2=0.0, **step)
         done = optimise(None, small, source, whole, settings, watch=lambda _, x, images=images: images.append(x))
-        row[f"share, {name}"] = done.shrink[:, 0].mean().item()
+        row[f"share, {name}"] = done.step_factor[:, 0].mean().item()
         row[f"contrast, {name}"] = (images[-1].flatten(1).std(1) / small.flatten(1).std(1)).mean().item()
     table[f"{size[0]} × {size[1]}"] = row
 by_size = pd.DataFrame(table).T

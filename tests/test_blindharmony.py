@@ -116,7 +116,7 @@ def test_the_printed_weight_means_another_step_on_every_size():
     for size in (32, 128):
         sources, mask, start = slices(size=size)
         settings = replace(VARIANTS["paper"], iterations=1, beta2=0.0)
-        shrink.append(optimise(None, start, sources, mask, settings).shrink[:, 0])
+        shrink.append(optimise(None, start, sources, mask, settings).step_factor[:, 0])
     assert bool((shrink[1] > shrink[0]).all()) and bool((shrink[0] < -1).any())  # the small one runs away
 
 
@@ -137,7 +137,7 @@ def test_the_shrink_factor_is_that_of_the_part_that_does_not_follow_the_source(s
         return x - (x * s).sum((1, 2, 3), keepdim=True) / s.square().sum((1, 2, 3), keepdim=True) * s
 
     ratio = stray(steps[0]).flatten(1).norm(dim=1) / stray(start).flatten(1).norm(dim=1)
-    assert torch.allclose(ratio, found.shrink[:, 0].abs(), atol=1e-9)
+    assert torch.allclose(ratio, found.step_factor[:, 0].abs(), atol=1e-9)
 
 
 def test_grey_levels_there_and_back():
@@ -196,7 +196,7 @@ def test_training_lowers_the_bits_and_keeps_whole_people_apart(fitted):
 
 def test_the_result_follows_the_source(fitted, person):
     result = fitted.slices(*person, range(14, 20))
-    assert result.ncc.shape == (6, 11) and result.shrink.shape == (6, 10)
+    assert result.ncc.shape == (6, 11) and result.step_factor.shape == (6, 10)
     assert bool((result.ncc[:, -1] > result.ncc[:, 0]).all()) and float(result.ncc[:, -1].min()) > 0.9
 
 

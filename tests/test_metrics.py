@@ -467,6 +467,7 @@ def test_images_of_two_shapes_are_refused(measure):
         (lambda: metrics.wasserstein(IMAGE, IMAGE[..., 1:], MASK), "mask: found .*, as the reference"),
         (lambda: metrics.wasserstein(IMAGE, IMAGE, MASK, reference_mask=~MASK), "reference_mask: found no voxel"),
         (lambda: metrics.nwd(IMAGE, IMAGE, IMAGE + 1, MASK, target_mask=~MASK), "target_mask: found no voxel"),
+        (lambda: metrics.nwd(IMAGE, IMAGE, IMAGE[:1] + 1, MASK), "mask: found .*, as the target"),
         (
             lambda: metrics.dice(_labels((1, 1, 8, 8)), _labels((1, 1, 8, 8))),
             "segmentation: found other values than 0 and 1, wanted a mask",

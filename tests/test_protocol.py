@@ -5,6 +5,7 @@ A new method gets these tests for nothing. One that is trained needs its small s
 
 import re
 import signal
+import textwrap
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,9 +16,9 @@ from phantoms import SCANNERS, changed, fit, people, small, target_view, view_fo
 
 from harmony_lite import weights
 from harmony_lite.cohort import Needs, OneReference, Scans
-from harmony_lite.images.normalize import foreground
+from harmony_lite.images.normalize import foreground, means
 from harmony_lite.images.slices import axial_slices
-from harmony_lite.methods import Shipping, load_method, method_class, names
+from harmony_lite.methods import Harmonizer, Shipping, load_method, method_class, names
 from harmony_lite.profiles import active
 from harmony_lite.simulate import preset
 
@@ -52,6 +53,18 @@ def case(request):
 
 
 # ------------------------------------------------------------------------------------------------- what a class says
+
+
+def test_the_smallest_method_of_the_docstring_works_as_printed():
+    printed = re.search(r"The smallest method:\n\n(.*?)\n\n    Class attributes:", Harmonizer.__doc__, re.DOTALL)[1]
+    made = {}
+    exec(textwrap.dedent(printed), made)  # noqa: S102 (the package's text)
+    method = made["MeanMatch"].from_variant("volume").fit(target_view())
+    images, inside = people(2)
+    result = method.harmonize(images, mask=inside)
+    assert torch.allclose(means(result, inside), method.mean.expand(2), rtol=1e-4)
+    again = made["MeanMatch"]().load_state(method.state())
+    assert torch.equal(again.harmonize(images, mask=inside), result)
 
 
 @pytest.mark.parametrize("name", names())

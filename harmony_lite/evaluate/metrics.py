@@ -167,8 +167,9 @@ def nwd(
     for images, name in ((source, "source"), (harmonized, "harmonized"), (target, "target")):
         arguments.checked_images(images, name)
     arguments.same_shape(source, harmonized, "source", "harmonized")
-    if target_mask is not None:
-        check_mask(target_mask, target, "target", name="target_mask")
+    inside_target, name = (mask, "mask") if target_mask is None else (target_mask, "target_mask")
+    if inside_target is not None:
+        check_mask(inside_target, target, "target", name=name)
     gap = wasserstein(source, target, mask, reference_mask=target_mask)
     if (gap == 0).any():
         which = int(gap.argmin())

@@ -31,7 +31,7 @@ class Shipping:
     """Which weights of a method come with the package.
 
     Attributes:
-        variants: those that have weights of their own; empty where every variant has.
+        variants: those that have a file of weights; empty means that each variant has its file.
         target: the first scanner of those that the weights were made on.
         by_profile: False for weights that do not depend on the profile; they are shipped once, made in `quick`.
     """
@@ -45,7 +45,11 @@ class Harmonizer(ABC):
     """A method: settings in, `fit` on what it may see, `harmonize` on what comes.
 
     A method has to say `name`, `needs`, `variants`, and to define `from_variant`, `fit`, `_harmonize`, `is_fitted`,
-    `state` and `load_state`. Its constructor takes `settings`, which may be None. The smallest one:
+    `state` and `load_state`. Its constructor takes `settings`, which may be None. The smallest method:
+
+        from harmony_lite.cohort import Needs
+        from harmony_lite.images.normalize import means
+        from harmony_lite.methods import Harmonizer
 
         class MeanMatch(Harmonizer):
             name, needs, variants = "mean-match", Needs.TARGET_ONLY, ("volume",)
@@ -82,13 +86,15 @@ class Harmonizer(ABC):
         shipping: which weights come with the package; None where there are none.
         reference_is_enough: whether one reference image replaces fitting and shipped weights.
         takes_slices: whether slices without their volume can be harmonized.
-        is_slicewise: whether every axial slice is harmonized by itself, in [0, 1], so that a mask may leave heights
-            out; `tops` (W,) then says what 1 becomes in the target's units at each height.
+        is_slicewise: whether every axial slice is harmonized by itself, in [0, 1], so that a mask may exclude whole
+            slices. Such a method has a property `tops`, (W,): what 1 becomes in the target's units at each axial
+            position, 0 where the position is not harmonized.
         on_template_grid: whether `harmonize` takes volumes on the model's grid only, in the template's place; the
             command line brings a scan on another grid there and the change back (`harmony_lite.methods.own_grid`).
         is_straight_line: whether a volume gets a gain and an offset and nothing else, in the default variant.
-        is_trained: whether `fit` takes many steps and a `checkpoint` from which an interrupted one goes on; then it
-            leaves a `history`.
+        is_trained: whether `fit` takes many steps. Then its signature is `fit(view, *, generator=None,
+            checkpoint=None, progress=True)`, a second call with the same `checkpoint` (a path) goes on where the first
+            was interrupted, and the method has a `history` of losses afterwards.
     """
 
     name: ClassVar[str]
@@ -111,9 +117,11 @@ class Harmonizer(ABC):
 
     @classmethod
     def shipped_weights(cls, variant: str) -> Path:
-        """Path of the weights for the active profile; variants that differ in settings only share one file.
+        """Path of the weights for the active profile.
 
-        A user's own weights in the cache folder come before those of the package.
+        A variant without a file of its own (`Shipping.variants`) takes that of the first variant that has one: such
+        variants differ in how the weights are used, not in the weights. A user's own weights in the cache folder come
+        before those of the package.
 
         Raises:
             FileNotFoundError: there are none for this variant and profile; the message says how to get some.
@@ -248,9 +256,9 @@ class Harmonizer(ABC):
             raise ValueError(f"{self.name}: found no weights, wanted {wanted} loaded weights")
 
     def first_steps(self, view: Any) -> float:
-        """One number that the beginning of the recipe gives on a view; a card keeps it, and a test repeats it.
+        """One number by which a test recognises the beginning of the training; the weights' card keeps it.
 
-        For what is not trained step by step it is the mean of everything that a fit learns.
+        For a trained method it is a mean loss over the first steps; for others the mean of all that a fit learns.
         """
         return float(torch.cat([tensor.flatten() for tensor in self.fit(view).state().values()]).mean())
 

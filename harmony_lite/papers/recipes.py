@@ -1,8 +1,9 @@
-"""How shipped weights are made: whom a method is trained on, how, and by what it is judged when it is saved.
+"""How shipped weights are made: on which people, by what training, and which validation score their card says.
 
-A paper's `recipe.py` names its recipes in `RECIPES`. A shipped method without a recipe there, BlindHarmony's prior
-among them, is fitted to the target's training people and judged by PSNR on two scanners.
-`data_scripts/train_weights.py` runs the recipes.
+A paper's `recipe.py` names its recipes in `RECIPES`: those of its methods, and those of its judges. A judge is a
+network that scores methods, as the white-matter U-Net does (`harmony_lite.tasks`). A shipped method without a recipe
+there, BlindHarmony's prior among them, is trained on the target's training people; its card says the PSNR on two
+scanners. `data_scripts/train_weights.py` runs the recipes.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from torch import Tensor
 from harmony_lite import weights
 from harmony_lite.cohort import Cohort
 from harmony_lite.evaluate.report import report
-from harmony_lite.methods import Harmonizer, load_method, method_class, names
+from harmony_lite.methods import Harmonizer, Shipping, load_method, method_class, names
 from harmony_lite.papers import published
 from harmony_lite.profiles import QUICK, active
 from harmony_lite.splits import people
@@ -31,7 +32,7 @@ FEW = 2  # people of the short retraining that a test repeats
 
 
 class Trainable(Protocol):
-    """What a recipe makes: a method, or what judges methods."""
+    """What a recipe makes: a method or a judge."""
 
     settings: Any
     is_trained: bool
@@ -45,11 +46,11 @@ class Recipe:
     """How one file of weights is made.
 
     Attributes:
-        name: of the method, or of what judges methods.
+        name: of the method, or of the judge.
         variant: whose weights they are.
         people: training and validation people, who share nobody.
-        fitted: trains on people, with a checkpoint where there is one.
-        first_steps: one number that the beginning of the training gives on a few people.
+        train: trains on people, and goes on from the checkpoint's path where one is given and exists.
+        first_steps: one number by which a test recognises the beginning of the training, on a few people.
         metric: what the card says of the validation people.
         about: what else the card says of the training.
     """
@@ -57,7 +58,7 @@ class Recipe:
     name: str
     variant: str
     people: Callable[[], tuple[Cohort, Cohort]]
-    fitted: Callable[[Cohort, Path | None], Trainable]
+    train: Callable[[Cohort, Path | None], Trainable]
     first_steps: Callable[[Cohort], float]
     metric: Callable[[Any, Cohort], Mapping[str, Any]]
     about: Callable[[Cohort], Mapping[str, Any]]
@@ -65,7 +66,7 @@ class Recipe:
     @property
     def path(self) -> Path:
         """Where the weights are shipped, for the active profile or once for all."""
-        by_profile = self.name not in names() or method_class(self.name).shipping.by_profile
+        by_profile = self.name not in names() or _shipping(self.name).by_profile
         profile = active().name if by_profile else QUICK.name
         return weights.SHIPPED / f"{self.name}.{self.variant}.{profile}.safetensors"
 
@@ -88,12 +89,17 @@ def method_recipe(
     metric: Callable[[Any, Cohort], Mapping[str, Any]] | None = None,
     about: Callable[[Cohort], Mapping[str, Any]] | None = None,
 ) -> Recipe:
-    """The recipe of a method; what is left out is as for a method without a recipe in a paper."""
+    """The recipe of a method; what is left out is as for a method without a recipe in a paper.
+
+    Raises:
+        ValueError: a method whose class says that no weights come with the package.
+    """
+    _shipping(name)
 
     def new() -> Harmonizer:
         return unfitted() if unfitted else load_method(name, variant, fitted=False)
 
-    def fitted(training: Cohort, checkpoint: Path | None) -> Harmonizer:
+    def train(training: Cohort, checkpoint: Path | None) -> Harmonizer:
         method = new()
         options = {"checkpoint": checkpoint} if method.is_trained else {}
         return method.fit(training.view(method.needs), **options)
@@ -106,11 +112,18 @@ def method_recipe(
         name,
         variant,
         people or training_and_validation,
-        fitted,
+        train,
         first_steps,
         metric or psnr_by_scanner,
         about or (lambda _: {"target": TARGET}),
     )
+
+
+def _shipping(name: str) -> Shipping:
+    shipping = method_class(name).shipping
+    if shipping is None:
+        raise ValueError(f"recipe of {name}: found a class without `shipping`, wanted one that says which weights come")
+    return shipping
 
 
 def training_and_validation() -> tuple[Cohort, Cohort]:

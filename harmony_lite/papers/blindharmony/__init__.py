@@ -4,12 +4,14 @@ H. Jeong, H. Byun, D. U. Kang, J. Lee, "BlindHarmony: 'Blind' Harmonization for 
 
 In reading order:
 
-- prior.py: the flow and its training, Equations 5 to 8;
-- optimization.py: the distances of Equations 1 to 4, their gradients, and Algorithm 1 with Equations 9 to 13;
+- prior.py: the flow's training, Equations 6 to 9 (Equation 5, the flow itself, is `harmony_lite.nets.flows`);
+- optimization.py: the distances of Equations 1 to 3 and their gradients, Equations 12 and 13, and Algorithm 1;
+  Equations 4, 10 and 11 are steps of the derivation, which notebook 11 explains and no function computes;
 - harmonizer.py: both as a method;
 - ncc_ascent.py: the loop without its flow, on whole volumes: what the flow has to beat;
-- experiment.py: Tables 1 to 4 and the supplement's Table 3; recipe.py: whom the comparators and the judge are
-  trained on (the prior: on the target's training people, as any method without a recipe);
+- experiment.py: Tables 1 to 4 and the supplement's Table 3;
+- recipe.py: on which people the comparators are trained, and the judge: the white-matter U-Net that scores Table 3. The
+  prior needs no recipe: the default of `harmony_lite.papers.recipes` is the target's training people;
 - exercises_10.py to exercises_12.py: of the notebooks; published.toml: what the paper prints, claims and numbers;
   results.PROFILE.json: what came out here.
 

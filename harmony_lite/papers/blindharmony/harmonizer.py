@@ -167,7 +167,8 @@ class BlindHarmony(Harmonizer):
             optimise(flow, *chunk, self.loop, encoding=encoding, generator=generator)
             for chunk in zip(starts.split(BATCH), sources.split(BATCH), masks.split(BATCH), strict=True)
         ]
-        return Result(*(torch.cat([getattr(part, name) for part in parts]) for name in ("images", "ncc", "shrink")))
+        kinds = ("images", "ncc", "step_factor")
+        return Result(*(torch.cat([getattr(part, kind) for part in parts]) for kind in kinds))
 
     def _starts(self, heights: Tensor, masks: Tensor) -> Tensor:
         """x0 of each slice, (B, 1, D, H), from the brain (B, 1, D, H)."""

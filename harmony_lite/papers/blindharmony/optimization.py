@@ -27,6 +27,7 @@ __all__ = [
     "Result",
     "edge_descent",
     "flat_regions",
+    "latent_step",
     "ncc_and_gradient",
     "optimise",
 ]
@@ -41,11 +42,12 @@ class LoopSettings:
     """Algorithm 1 and what the paper leaves open in it.
 
     Attributes:
-        alpha: shrink of the latent vector in each iteration (section 3.3).
-        beta1: weight of the correlation; None takes `step` instead.
-        step: c, taken where `beta1` is None. The weight is then c times the sum of (x - mean)^2, and each step
-            multiplies the part of x that does not follow the source by 1 - c NCC, whatever the image's size and range.
-            The printed beta1 is a c of 0.2 to 0.6 on slices of 144 x 176, and another c on every other size.
+        alpha: how much of the latent vector each iteration takes away, Equation 12 (section 3.3).
+        beta1: weight of the correlation in Equation 13; None where `step` gives the weight.
+        step: c, ours, used where `beta1` is None: beta1 = c times the sum of (x - mean)^2. With it a step has the same
+            effect on an image of any size and range: it multiplies the part of x that does not follow the source by
+            1 - c NCC. The printed beta1 amounts to a c of 0.2 to 0.6 on slices of 144 x 176, and to another c on
+            every other size.
         beta2: weight of the gradient in the source's flat regions.
         iterations: N.
         centred: correlation as printed (Pearson), or the released code's cosine without means.
@@ -53,9 +55,11 @@ class LoopSettings:
         flat_quantile: pixels whose source gradient lies strictly below this quantile are flat; not printed.
         dequantize: "centre" keeps intensities at the middle of their grey level, both ways; "noise" adds uniform noise
             and rounds down on the way back, as the released code does in every iteration.
-        after_shrink: return the image after the last shrink, as the released code does; Algorithm 1 returns x_N.
-        start: x0 the averaged slice "at the same height", or "of all heights"; or that of the same height "at full
-            contrast": averaging people blurs, so it is stretched to the mean and deviation that one person's slice has.
+        after_shrink: return the image after the last latent step, as the released code does; Algorithm 1 returns x_N.
+        start: x0, an average over the target's training people (a height is an axial position). "at the same height":
+            their averaged slice at the source slice's height. "of all heights": one slice, averaged over all heights
+            too. "at full contrast": the averaged slice at the same height, stretched to the mean and deviation that
+            one person's slice has there, because averaging people takes contrast away.
         use_flow: False leaves the flow out, and with it Equation 12: the ascent that the flow is held against.
     """
 
@@ -163,13 +167,13 @@ class Result:
     Attributes:
         images: (B, 1, H, W), harmonized.
         ncc: (B, iterations + 1), before the first step and after each.
-        shrink: (B, iterations): by how much a step multiplied the part of x that does not follow the source. Below 0
-            the step overshoots; below -1 it runs away.
+        step_factor: (B, iterations): the factor 1 - beta1 NCC / sum (x - mean)^2 by which a step of Equation 13
+            multiplied the part of x that does not follow the source. Below 0 the step overshoots; below -1 it diverges.
     """
 
     images: Tensor
     ncc: Tensor
-    shrink: Tensor
+    step_factor: Tensor
 
 
 def optimise(
@@ -193,39 +197,50 @@ def optimise(
         settings: of the loop.
         encoding: grey levels; 8 bits when None.
         generator: of the dequantization noise, where the settings want noise.
-        watch: called with (iteration, images) after each step, to draw the way.
+        watch: called with (iteration, images) after each step of Equation 13, before Equation 12, to draw the way.
 
     Returns:
-        The harmonized slices with correlations and shrink factors.
+        The harmonized slices with the correlations and the step factors.
     """
     flow = flow if settings.use_flow else None
     encoding, counted = encoding or Encoding(), mask if settings.inside else torch.ones_like(mask)
     flat = flat_regions(sources, mask if settings.inside else None, settings.flat_quantile)
     if settings.beta2 and not bool(flat.any()):
         warnings.warn("no pixel of any source is flat: the edge term of Equation 3 does nothing", stacklevel=2)
-    x, decoded, path, shrink = start, start, [], []
+    current, path, factors = start, [], []
     for iteration in range(settings.iterations):
-        ncc, gradient = ncc_and_gradient(decoded, sources, counted, centred=settings.centred)
+        ncc, gradient = ncc_and_gradient(current, sources, counted, centred=settings.centred)
         path.append(ncc.flatten())
-        squared = _norm(_centred(decoded, counted) if settings.centred else decoded * counted).square()
+        squared = _norm(_centred(current, counted) if settings.centred else current * counted).square()
         beta1 = settings.step * squared if settings.beta1 is None else settings.beta1
-        shrink.append((1 - beta1 * ncc / squared).flatten())
-        x = decoded + beta1 * gradient + settings.beta2 * edge_descent(decoded, flat)  # line 2, Equation 13
+        factors.append((1 - beta1 * ncc / squared).flatten())
+        x = current + beta1 * gradient + settings.beta2 * edge_descent(current, flat)  # line 2, Equation 13
         if flow is None or (iteration == settings.iterations - 1 and not settings.after_shrink):
-            decoded = x  # Algorithm 1 returns x_N: the shrink after it is left out
+            current = x  # Algorithm 1 returns x_N: the latent step after it is left out
         else:
-            decoded = _through_flow(flow, x, settings, encoding, generator)  # line 3, Equation 12
+            current = latent_step(flow, x, settings, encoding, generator)  # line 3, Equation 12
         if watch is not None:
             watch(iteration, x)
-    final = decoded if settings.after_shrink else x
+    final = current if settings.after_shrink else x
     path.append(ncc_and_gradient(final, sources, counted, centred=settings.centred)[0].flatten())
-    return Result(final.clamp(0, 1), torch.stack(path, 1), torch.stack(shrink, 1))
+    return Result(final.clamp(0, 1), torch.stack(path, 1), torch.stack(factors, 1))
 
 
-def _through_flow(
+def latent_step(
     flow: Any, images: Tensor, settings: LoopSettings, encoding: Encoding, generator: torch.Generator | None
 ) -> Tensor:
-    """Into the flow, shrink, and back: f^-1((1 - alpha) f(x)); where that is not finite the slice stays as it was."""
+    """Equation 12, and back to the image: f^-1((1 - alpha) f(x)).
+
+    Args:
+        flow: in eval mode.
+        images: (B, 1, H, W); what lies outside [0, 1] is clamped.
+        settings: `alpha` and `dequantize`.
+        encoding: grey levels.
+        generator: of the dequantization noise.
+
+    Returns:
+        Same shape, in [0, 1]; a slice for which the flow gives a number that is not finite stays as it was.
+    """
     noisy = settings.dequantize == "noise"
     noise = torch.rand(images.shape, generator=generator).to(images) if noisy else None
     latent, _ = flow.encode(encoding.encode(images.clamp(0, 1), noise))

@@ -1,7 +1,8 @@
-"""Whom BlindHarmony's comparators and its judge are trained on; its prior is trained as any method is.
+"""On which people BlindHarmony's comparators and its judge are trained.
 
-U-Net and CycleGAN see the source domains: the four scanners of Table 2, or the three intensity maps of Table 1. The
-white-matter U-Net of Table 3 sees the target's scans alone.
+The comparators U-Net and CycleGAN see the source domains: the four scanners of Table 2, or the three intensity maps of
+Table 1. The judge is the white-matter U-Net that scores Table 3: it segments harmonized scans, and sees the target's
+scans alone. The prior has no recipe here: it is trained as `harmony_lite.papers.recipes` trains any method.
 """
 
 from __future__ import annotations
