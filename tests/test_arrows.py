@@ -18,7 +18,8 @@ MAY_SEE = {
     "images": {"images", "storage"},
     "nets": {"nets"},
     "weights": {"weights", "storage"},
-    "training": {"training", "storage"},
+    "cuda_graphs": {"cuda_graphs"},
+    "training": {"training", "cuda_graphs", "storage"},
     "show": {"show"},
     "cohort": {"cohort", "images", "simulate", "storage"},
 }
@@ -29,7 +30,7 @@ MAY_SEE["methods"] = {"methods", "nets", "profiles", "training", "weights", *MAY
 MAY_SEE["tasks"] = {"tasks", "images", "nets", "profiles", "simulate", "storage", "training", "weights"}
 MAY_SEE["evaluate"] = {"evaluate", *MAY_SEE["methods"], *MAY_SEE["splits"], *MAY_SEE["tasks"]}
 MAY_SEE["exercises"] = {"exercises", *MAY_SEE["evaluate"]}
-MAY_SEE["a paper's method"] = {"a paper's method", *MAY_SEE["methods"]}
+MAY_SEE["a paper's method"] = {"a paper's method", "cuda_graphs", *MAY_SEE["methods"]}
 MAY_SEE["papers"] = {"papers", "a paper's method", *MAY_SEE["exercises"]}
 MAY_SEE["ledger"] = {"ledger", *MAY_SEE["papers"]}
 MAY_SEE["own_scans"] = {"own_scans", "interruption", "a paper's method", *MAY_SEE["methods"]}

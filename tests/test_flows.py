@@ -4,7 +4,10 @@ import warnings
 
 import pytest
 import torch
+from graphs import UnfitForAGraph
+from nflows.transforms import ActNorm, OneByOneConvolution
 
+from harmony_lite.nets import flows
 from harmony_lite.nets.flows import SplineCoupling, spline_flow
 
 SMALL = {"levels": 2, "steps": 2, "hidden": 8, "blocks": 1, "bins": 4}
@@ -129,3 +132,45 @@ def test_samples_have_the_shape_of_images():
 def test_sizes_that_do_not_fit_are_refused(shape, change, message):
     with pytest.raises(ValueError, match=message):
         spline_flow(shape, **(SMALL | change))
+
+
+# ------------------------------------------------------------------------------------------------ fit for a CUDA graph
+
+
+def test_the_watch_for_unfit_operations_sees_them():
+    plain = settled(spline_flow((1, 16, 16), **SMALL, plain=True)).train()
+    with UnfitForAGraph() as watch:
+        plain.log_prob(images(2))
+        torch.ones(3)[torch.tensor([True, False, True])]
+        float(torch.ones(()))
+    assert {"_local_scalar_dense", "index", "lift_fresh"} <= set(watch.found)
+
+
+def test_a_step_of_training_and_both_ways_of_evaluation_are_fit_for_a_graph():
+    flow = settled(spline_flow((1, 16, 16), **SMALL))
+    batch = images(4)
+    with UnfitForAGraph() as watch:
+        flow.train().log_prob(batch).sum().backward()
+    assert watch.found == []
+    with torch.no_grad():
+        flow.eval().decode(flow.encode(batch)[0])  # multiplied out once, and kept
+        with UnfitForAGraph() as watch:
+            flow.decode(flow.encode(batch)[0])
+    assert watch.found == []
+
+
+@pytest.mark.parametrize("mixing", ["released", "paper"])
+def test_gives_the_log_densities_of_the_flow_with_nflows_linear_maps(mixing, monkeypatch):
+    """As it was before it was made fit for a graph, with the same state, which has the same names."""
+    monkeypatch.setattr(flows, "StoredActNorm", ActNorm)
+    monkeypatch.setattr(flows, "IndexedConvolution", OneByOneConvolution)
+    before = spline_flow((1, 16, 16), **SMALL, mixing=mixing)
+    monkeypatch.undo()
+    now = settled(spline_flow((1, 16, 16), **SMALL, mixing=mixing))
+    assert before.state_dict().keys() == now.state_dict().keys()
+    before.load_state_dict(now.state_dict())
+    batch = images(4)
+    with torch.no_grad():
+        assert torch.allclose(now.log_prob(batch), before.eval().log_prob(batch), rtol=1e-6, atol=0)
+    (one, other) = (next(m for m in flow.modules() if isinstance(m, OneByOneConvolution)) for flow in (before, now))
+    assert all(torch.equal(a, b) for a, b in zip(one._create_lower_upper(), other._create_lower_upper(), strict=True))

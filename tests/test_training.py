@@ -7,13 +7,15 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from graphs import as_if_captured
 from torch import nn
 
 from harmony_lite import training, weights
-from harmony_lite.training import train
+from harmony_lite.training import DECIBEL, History, steps, train
 
 STEPS = 12
 QUIET = {"accelerator": "cpu", "progress": False, "checkpoint_every": 4}
@@ -34,7 +36,7 @@ class Regression(nn.Module):
         return self.layers(x)
 
 
-def draw_batch(generator):
+def draw_batch(_, generator):
     x = PEOPLE[torch.randperm(len(PEOPLE), generator=generator)[:16]]
     return {"x": x, "y": torch.sin(3 * x)}
 
@@ -62,9 +64,9 @@ def interrupting(step):
     """`draw_batch` that is interrupted when it has drawn the batch of `step` (from 0) but not yet returned it."""
     drawn = 0
 
-    def draw(generator):
+    def draw(_, generator):
         nonlocal drawn
-        batch = draw_batch(generator)
+        batch = draw_batch(_, generator)
         drawn += 1
         if drawn > step:
             raise KeyboardInterrupt
@@ -398,7 +400,7 @@ def test_two_processes_train_together_and_resume_to_the_same_bits(tmp_path):
                 model = torch.nn.Linear(1, 1)
                 torch.nn.init.zeros_(model.weight), torch.nn.init.zeros_(model.bias)
                 drawn = []
-                def draw(generator):
+                def draw(_, generator):
                     drawn.append(torch.rand(4, 1, generator=generator))
                     if len(drawn) == pressed_at and os.environ.get("LOCAL_RANK", "0") == "0":
                         os.kill(os.getpid(), signal.SIGINT)
@@ -441,3 +443,139 @@ def test_two_processes_train_together_and_resume_to_the_same_bits(tmp_path):
         assert found[f"resumed.{rank}"]["weight"] == found[f"whole.{rank}"]["weight"]
     first = [torch.tensor(found[f"whole.{rank}"]["drawn"][0]) for rank in "01"]
     assert found["whole.0"]["losses"][0] == pytest.approx(float((2 * torch.stack(first)).square().mean()), rel=1e-6)
+
+
+# ------------------------------------------------------------------------------------------------- as from a CUDA graph
+
+
+class WithoutDropout(Regression):
+    """A recorded step draws dropout from the GPU's own state, an eager one from the training's generator."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers[3].p = 0.0
+
+
+@pytest.fixture
+def without_dropout(monkeypatch):
+    monkeypatch.setattr(sys.modules[__name__], "Regression", WithoutDropout)
+
+
+def drawn_alone(model, batch, generator):
+    """`batch_loss` without its noise: an eager step draws once more, for dropout."""
+    return (model(batch["x"]) - batch["y"]).square().mean()
+
+
+def every_batch(_, generator):
+    return {"x": PEOPLE, "y": torch.sin(3 * PEOPLE)}
+
+
+def test_captured_steps_give_the_losses_of_eager_ones(monkeypatch, without_dropout):
+    """Three steps before the recording and the others after it, with the schedule, clipping and validation."""
+    options = {"loss": drawn_alone, "draw": every_batch, "gradient_clip": 1.0, "validate": validation}
+    whole, expected = start(steps=120, validate_every=30, **options)
+    with as_if_captured(monkeypatch):
+        model, history = start(steps=120, validate_every=30, **options)
+    assert history.losses == expected.losses and history.validations == expected.validations
+    assert_same_bits(model.state_dict(), whole.state_dict())
+
+
+def test_captured_steps_resume_to_the_same_bits(tmp_path, monkeypatch, without_dropout):
+    with as_if_captured(monkeypatch):
+        whole, expected = start(validate=validation, validate_every=5)
+        calls = []
+
+        def pressed(model, batch, generator):
+            calls.append(1)
+            if len(calls) == 6:
+                os.kill(os.getpid(), signal.SIGINT)
+            return batch_loss(model, batch, generator)
+
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                start(loss=pressed, validate=validation, validate_every=5, checkpoint=tmp_path / "a.pt")
+        finally:
+            signal.signal(signal.SIGINT, before)
+        saved = torch.load(tmp_path / "a.pt", weights_only=True)
+        assert saved["step"] == 6 and saved["history"]["losses"] == expected.losses[:6]
+        resumed, history = start(validate=validation, validate_every=5, checkpoint=tmp_path / "a.pt")
+    assert history.losses == expected.losses and history.validations == expected.validations
+    assert_same_bits(resumed.state_dict(), whole.state_dict())
+
+
+def test_a_captured_loss_that_is_not_finite_is_noticed_and_never_saved(tmp_path, monkeypatch, without_dropout):
+    calls = []
+
+    def diverging(model, batch, generator):
+        calls.append(1)
+        return batch_loss(model, batch, generator) * (float("nan") if len(calls) == 7 else 1.0)
+
+    with as_if_captured(monkeypatch):
+        _, expected = start()
+        with pytest.raises(ValueError, match="stopped after 6 steps: found a loss of nan, .*keeps the last good state"):
+            start(loss=diverging, checkpoint=tmp_path / "a.pt")
+        assert len(calls) == 8, "losses are looked at before the checkpoint of step 8 is written"
+        assert torch.load(tmp_path / "a.pt", weights_only=True)["step"] == 4
+        assert start(checkpoint=tmp_path / "a.pt")[1].losses == expected.losses
+        calls.clear()
+        with pytest.raises(ValueError, match="stopped after 6 steps"):
+            start(loss=diverging, steps=200, checkpoint_every=200)
+        assert len(calls) == steps.CHECK_EVERY
+
+
+def test_a_step_that_cannot_be_recorded_goes_on_eagerly_with_a_warning(monkeypatch, without_dropout):
+    def refuse(step, generators):
+        raise RuntimeError("operation not permitted when stream is capturing\nand much more")
+
+    options = {"loss": drawn_alone, "draw": every_batch}
+    whole, expected = start(**options)
+    with (
+        as_if_captured(monkeypatch, recorded=refuse),
+        pytest.warns(UserWarning, match="without a CUDA graph, .*: operation not permitted when stream is capturing$"),
+    ):
+        model, history = start(**options)
+    assert history.losses == expected.losses
+    assert_same_bits(model.state_dict(), whole.state_dict())
+
+
+def test_steps_are_eager_on_a_cpu():
+    assert isinstance(
+        steps.new_steps(SimpleNamespace(device=torch.device("cpu")), draw_batch, None, capture=True), steps.EagerSteps
+    )
+
+
+# --------------------------------------------------------------------------------------------------------- long enough
+
+
+def curve_of(*values, unit="loss"):
+    return History(validations=[(10 * (i + 1), value) for i, value in enumerate(values)], unit=unit)
+
+
+@pytest.mark.parametrize(
+    ("history", "converged"),
+    [
+        (curve_of(*[5, 4, 3, 2, 2, 2, 2, 2, 1.995, 1.991]), True),  # 0.45 % better
+        (curve_of(*[5, 4, 3, 2, 2, 2, 2, 2, 1.995, 1.989]), False),  # 0.55 %
+        (curve_of(*[5, 4, 3, 2, 2, 2, 2, 2, 3, 4]), True),  # worse again: the best weights are kept
+        (curve_of(*[-20, -25, -30, -30.05, -30.09], unit=DECIBEL), True),
+        (curve_of(*[-20, -25, -30, -30.05, -30.16], unit=DECIBEL), False),
+        (curve_of(1, 1, 1, 1), False),  # too few points to tell
+        (History(losses=[1 / (1 + step) for step in range(100)]), False),  # without validation: by the losses
+        (History(losses=[1.0] * 100), True),
+        (History(), False),
+    ],
+)
+def test_a_training_has_converged_when_its_last_fifth_gains_nothing(history, converged):
+    assert history.converged is converged
+
+
+def test_a_curve_has_at_most_twenty_points_and_the_last_one():
+    history = curve_of(*range(50))
+    assert len(history.curve()) == 20 and history.curve()[-1] == (500, 49)
+    assert curve_of(3, 2).curve() == [(10, 3), (20, 2)]
+    assert History(losses=[2.0, 4.0] * 20).curve() == [(2 * part, 3.0) for part in range(1, 21)]
+    assert History().curve() == []
+    card = History.described({"a": curve_of(*[2.0] * 6), "b": curve_of(*[1.0] * 4, 0.5, 0.2)})
+    assert card["converged"] is False and card["curves"]["b"]["points"][-1] == [60, 0.2]
+    assert History.described({}) == {"curves": {}, "converged": None}

@@ -1,4 +1,4 @@
-"""What trainings draw: first weights and batches, each from a generator that is passed in."""
+"""What trainings share: first weights and batches, each from a generator that is passed in, and who is held out."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-__all__ = ["first_weights", "mirrored_batch"]
+__all__ = ["first_weights", "held_out", "in_chunks", "mirrored_batch"]
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -29,8 +29,31 @@ def mirrored_batch(tensors: Sequence[Tensor], batch: int, generator: torch.Gener
     Args:
         tensors: (B, 1, D, H) each, of one length; axis 2 is x, left to right.
         batch: how many slices, drawn with replacement.
-        generator: of the draw.
+        generator: of the draw, on the tensors' device.
     """
-    chosen = torch.randint(len(tensors[0]), (batch,), generator=generator)
-    mirrored = (torch.rand(batch, generator=generator) < 0.5)[:, None, None, None]
+    chosen = torch.randint(len(tensors[0]), (batch,), generator=generator, device=generator.device)
+    mirrored = (torch.rand(batch, generator=generator, device=generator.device) < 0.5)[:, None, None, None]
     return tuple(torch.where(mirrored, slices[chosen].flip(2), slices[chosen]) for slices in tensors)
+
+
+def held_out(people: int, share: float) -> slice:
+    """The last people, who are kept from training and choose its best weights: at least one, and not everybody.
+
+    Args:
+        people: how many there are.
+        share: of them that is held out.
+
+    Raises:
+        ValueError: fewer than two people.
+
+    >>> held_out(24, 0.125)
+    slice(21, 24, None)
+    """
+    if people < 2:
+        raise ValueError(f"people: found {people}, wanted at least 2, one of them held out")
+    return slice(people - min(max(1, round(share * people)), people - 1), people)
+
+
+def in_chunks(network: Callable[[Tensor], Tensor], slices: Tensor, device: torch.device, size: int = 32) -> Tensor:
+    """What a network makes of many slices (B, 1, H, W), some at a time, gathered on the CPU."""
+    return torch.cat([network(chunk.to(device)).cpu() for chunk in slices.split(size)])

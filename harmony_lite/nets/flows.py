@@ -26,7 +26,7 @@ from nflows.transforms import (
 )
 from torch import Tensor, nn
 
-from harmony_lite.nets.fused_level import FusedLevel
+from harmony_lite.nets.fused_level import FusedLevel, IndexedConvolution, StoredActNorm
 from harmony_lite.nets.spline import rational_quadratic_spline
 
 __all__ = ["MIXINGS", "SplineCoupling", "SplineFlow", "spline_flow"]
@@ -108,16 +108,17 @@ def _level(
         return ConvResidualNet(known, wanted, hidden_channels=hidden, num_blocks=blocks, use_batch_norm=True)
 
     coupling = PiecewiseRationalQuadraticCouplingTransform if plain else SplineCoupling
+    norm, convolution = (ActNorm, OneByOneConvolution) if plain else (StoredActNorm, IndexedConvolution)
     changed = [1] * (channels // 2) + [0] * (channels - channels // 2)  # the first half, by what the second half says
     yield SqueezeTransform()
     for _ in range(steps):
-        yield ActNorm(channels)
-        yield OneByOneConvolution(channels)
+        yield norm(channels)
+        yield convolution(channels)
         yield coupling(changed, network, num_bins=bins, tails="linear", tail_bound=tail_bound)
         if mixing == "paper":
-            yield OneByOneConvolution(channels)
+            yield convolution(channels)
     if mixing == "released":
-        yield OneByOneConvolution(channels)
+        yield convolution(channels)
 
 
 class SplineCoupling(PiecewiseRationalQuadraticCouplingTransform):

@@ -1,16 +1,62 @@
-"""A level of the flow with every run of linear maps as one convolution: a short cut that the lesson can do without."""
+"""A level of the flow with every run of linear maps as one convolution: a short cut that the lesson can do without.
+
+On a GPU the whole flow can be recorded as a CUDA graph, which holds no choice that Python makes by a tensor's value and
+nothing that comes from the processor's memory. So nflows' two linear maps are changed in how they work, not in what
+they compute: `StoredActNorm` and `IndexedConvolution`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import groupby
+from typing import Any
 
+import numpy as np
 import torch
 from nflows.transforms import ActNorm, CompositeTransform, OneByOneConvolution, Transform
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["FusedLevel"]
+__all__ = ["FusedLevel", "IndexedConvolution", "StoredActNorm"]
+
+
+class StoredActNorm(ActNorm):
+    """nflows' ActNorm, which remembers in Python whether its first batch has set it."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__(features)
+        self._is_set: bool | None = None
+
+    @property
+    def is_set(self) -> bool:
+        """Whether a first batch, or a state that was loaded, has set scale and shift."""
+        if self._is_set is None:
+            self._is_set = bool(self.initialized)
+        return self._is_set
+
+    def _initialize(self, inputs: Tensor) -> None:
+        super()._initialize(inputs)
+        self._is_set = True
+
+    def _load_from_state_dict(self, *arguments: Any) -> None:
+        super()._load_from_state_dict(*arguments)
+        self._is_set = None
+
+
+class IndexedConvolution(OneByOneConvolution):
+    """nflows' invertible 1x1 convolution, with the places of its triangles on the parameters' device."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels)
+        places = {"lower_places": self.lower_indices, "upper_places": self.upper_indices}
+        for name, indices in places.items():
+            self.register_buffer(name, torch.from_numpy(np.stack(indices)), persistent=False)
+        self.register_buffer("identity", torch.eye(channels), persistent=False)
+
+    def _create_lower_upper(self) -> tuple[Tensor, Tensor]:
+        lower = self.identity.index_put(tuple(self.lower_places), self.lower_entries)
+        upper = torch.diag(self.upper_diag).index_put(tuple(self.upper_places), self.upper_entries)
+        return lower, upper
 
 
 class FusedLevel(CompositeTransform):
@@ -63,7 +109,7 @@ class FusedLevel(CompositeTransform):
     def _are_initialized(self, positions: Sequence[int]) -> bool:
         """ActNorm takes its first values from the first batch in training, which it has to see by itself."""
         norms = [self._transforms[p] for p in positions if isinstance(self._transforms[p], ActNorm)]
-        return not self.training or all(norm.initialized for norm in norms)
+        return not self.training or all(norm.is_set for norm in norms)
 
     def _fused(self, positions: Sequence[int], inverse: bool) -> tuple[Tensor, Tensor, Tensor]:
         """Weight (C, C), bias (C,) and log-determinant per pixel of a run, one way or the other."""

@@ -37,11 +37,13 @@ class UNet(nn.Module):
             _two_convolutions(widths[level] + below[level], narrower[level]) for level in reversed(range(levels))
         )
         self.last = nn.Conv2d(widths[0], 1, 1)
+        self.to(memory_format=torch.channels_last)  # a third faster on a CPU
 
     def forward(self, images: Tensor) -> Tensor:
         """Same height and width as the images; sides that cannot be halved so often are filled up with 0 meanwhile."""
         (height, width), side = images.shape[2:], 2**self.levels
-        features = [self.first(functional.pad(images, (0, -width % side, 0, -height % side)))]
+        filled = functional.pad(images, (0, -width % side, 0, -height % side))
+        features = [self.first(filled.contiguous(memory_format=torch.channels_last))]
         for block in self.down:
             features.append(block(functional.max_pool2d(features[-1], 2)))  # half the side each time
         x = features.pop()

@@ -12,12 +12,14 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from harmony_lite.cuda_graphs import GraphCache
 from harmony_lite.papers.blindharmony.prior import Encoding
 
 __all__ = [
@@ -242,9 +244,17 @@ def latent_step(
         Same shape, in [0, 1]; a slice for which the flow gives a number that is not finite stays as it was.
     """
     noisy = settings.dequantize == "noise"
-    noise = torch.rand(images.shape, generator=generator).to(images) if noisy else None
-    latent, _ = flow.encode(encoding.encode(images.clamp(0, 1), noise))
-    back, _ = flow.decode((1 - settings.alpha) * latent)
-    decoded = encoding.decode(back, floor=noisy)
-    finite = decoded.isfinite().all(3, keepdim=True).all(2, keepdim=True)
-    return torch.where(finite, decoded.clamp(0, 1), images)
+    noise = [torch.rand(images.shape, generator=generator).to(images)] if noisy else []
+
+    def step(images: Tensor, noise: Tensor | None = None) -> Tensor:
+        latent, _ = flow.encode(encoding.encode(images.clamp(0, 1), noise))
+        back, _ = flow.decode((1 - settings.alpha) * latent)
+        decoded = encoding.decode(back, floor=noisy)
+        finite = decoded.isfinite().all(3, keepdim=True).all(2, keepdim=True)
+        return torch.where(finite, decoded.clamp(0, 1), images)
+
+    weights = tuple((tensor.data_ptr(), tensor._version) for tensor in chain(flow.parameters(), flow.buffers()))
+    return _GRAPHS((settings.alpha, encoding, weights), step, images, *noise)
+
+
+_GRAPHS = GraphCache()  # of latent steps, on a GPU

@@ -64,7 +64,7 @@ def harmonization_loss(outputs: Tensor, brain: Tensor | None = None, *, pairs_ov
         pairs_over_scanners: divide the sum over pairs by M, as the public code does: (M - 1) / 2 times as much.
     """
     scanners = outputs.shape[1]
-    first, second = torch.combinations(torch.arange(scanners, device=outputs.device)).T
+    first, second = torch.triu_indices(scanners, scanners, 1, device=outputs.device)
     differences = _mean((outputs[:, first] - outputs[:, second]).abs(), brain)  # one for each pair
     return differences.sum() / scanners if pairs_over_scanners else differences.mean()
 

@@ -73,12 +73,13 @@ def learn_embeddings(
         coupling = coupling_loss(embeddings, brain, scale_free=settings.scale_free)
         return settings.lambda1 * reconstruction + settings.lambda2 * coupling  # Equation 4
 
-    def draw_batch(generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
-        return _taken(_drawn(slices, settings, generator), slices.images, slices.counted(settings))
+    def draw_batch(data: tuple[Tensor, Tensor | None], generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
+        return _taken(_drawn(slices, settings, generator), *data)
 
     history = train(
         units.train(), Adam(units.parameters(), lr=settings.learning_rate), batch_loss, draw_batch,
         steps=steps or _steps(slices, settings, 0), generator=generator,
+        data=(slices.images, slices.counted(settings)),
         checkpoint=checkpoint, recipe=vars(settings), progress=progress,
     )  # fmt: skip
     return units.eval(), history
@@ -89,7 +90,7 @@ def _steps(slices: PairedSlices, settings: MispelSettings, step: int) -> int:
 
 
 def _drawn(slices: PairedSlices, settings: MispelSettings, generator: torch.Generator) -> Tensor:
-    return torch.randint(len(slices.images), (settings.batch,), generator=generator)
+    return torch.randint(len(slices.images), (settings.batch,), generator=generator, device=generator.device)
 
 
 def _taken(chosen: Tensor, *tensors: Tensor | None) -> tuple[Tensor | None, ...]:
@@ -131,15 +132,15 @@ def fit_decoders(
             embedded = units.embed(images)
         return step_two_loss(images, units.decode(embedded), settings, brain)[0]
 
-    def draw_batch(generator: torch.Generator) -> tuple[Tensor | None, ...]:
-        chosen = _drawn(slices, settings, generator)
-        return _taken(chosen, slices.images, slices.counted(settings), embeddings)
+    def draw_batch(data: tuple[Tensor | None, ...], generator: torch.Generator) -> tuple[Tensor | None, ...]:
+        return _taken(_drawn(slices, settings, generator), *data)
 
     units.encoders.requires_grad_(False)
     try:
         return train(
             units.eval(), Adam([units.weights], lr=settings.learning_rate), batch_loss, draw_batch,
             steps=steps or _steps(slices, settings, 1), generator=generator,
+            data=(slices.images, slices.counted(settings), embeddings),
             checkpoint=checkpoint, recipe=vars(settings), progress=progress,
         )  # fmt: skip
     finally:
