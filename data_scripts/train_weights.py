@@ -16,7 +16,7 @@ import time
 from tqdm import tqdm
 
 from harmony_lite import weights
-from harmony_lite.papers.recipes import FEW, Recipe, recipes
+from harmony_lite.papers.recipes import Recipe, recipes
 from harmony_lite.profiles import active
 from harmony_lite.storage import cache_folder
 
@@ -25,11 +25,11 @@ def train(recipe: Recipe, *, commit: str) -> weights.Card:
     """Train what a recipe says, measure it on the validation people, and ship it."""
     profile = active()
     training, validation = recipe.people()
-    first = recipe.first_steps(training.subset(range(FEW)))
+    fingerprint = recipe.fingerprint(training)
     checkpoint = cache_folder() / "training" / f"{recipe.name}.{recipe.variant}.{profile.name}.checkpoint"
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
     began = time.perf_counter()
-    trained = recipe.train(training, checkpoint)
+    trained = recipe.train(recipe.untrained(), training, checkpoint)
     seconds = trained.history.seconds if trained.is_trained else time.perf_counter() - began
     return weights.save(
         trained.state(),
@@ -38,8 +38,9 @@ def train(recipe: Recipe, *, commit: str) -> weights.Card:
         profile=profile.name,
         data_seed=profile.seed,
         minutes=round(seconds / 60, 3),
-        metric={**recipe.metric(trained, validation), "first steps": first},
-        recipe=recipe.settings_of(trained, training),
+        metric=recipe.metric(trained, validation),
+        fingerprint=fingerprint,
+        **recipe.facts(trained, training),
         commit=commit,
         half=trained.is_trained,  # a standard's intensities want more than three digits, and its files are small
     )

@@ -12,9 +12,9 @@ import os
 import platform
 import subprocess
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import safetensors.torch
 import torch
@@ -25,17 +25,23 @@ from harmony_lite.storage import cache_folder, written_whole
 __all__ = [
     "SHIPPED",
     "SIZE_LIMIT",
+    "TOTAL_LIMIT",
     "Card",
+    "card_path",
     "current_commit",
     "current_hardware",
     "load",
     "save",
+    "settings_as_stored",
+    "settings_to_store",
     "shipped",
     "without_counters",
 ]
 
 SHIPPED = Path(__file__).parent / "shipped"
-SIZE_LIMIT = 1_000_000  # bytes that one shipped file may have, so that a clone stays small
+SIZE_LIMIT = 10_000_000  # bytes that one shipped file may have, and
+TOTAL_LIMIT = 100_000_000  # all of them together, so that a clone stays small
+Settings = TypeVar("Settings")
 
 
 @dataclass(frozen=True)
@@ -49,9 +55,17 @@ class Card:
         data_seed: seed of the simulated cohort that they were trained on.
         commit: of the code, with `-dirty` where files had been changed since; `unknown` outside a checkout.
         hardware: processor or GPU, and torch's version.
+        precision: of the arithmetic in training, as Lightning Fabric names it.
         minutes: of training, wall clock.
         metric: what they reached when they were saved, by name.
-        recipe: every setting of the training, by name.
+        fingerprint: one number that the beginning of the training gives in float32 on a CPU, on a few people; a test
+            repeats it. None for weights that no recipe of the package makes.
+        settings: of the network and its training, by name; a method is built as they say (`settings_as_stored`).
+        recipe: whatever else decided the training: people, scanners, spacing.
+        curves: of each part that was trained, by name: `unit` and `points`, at most 20 pairs of a step and a validation
+            (smaller is better). Empty where nothing is trained step by step.
+        converged: whether no part gained anything worth having in the last fifth of its training
+            (`harmony_lite.training.History`); None where nothing is trained step by step.
     """
 
     sha256: str
@@ -60,9 +74,14 @@ class Card:
     data_seed: int
     commit: str
     hardware: str
+    precision: str
     minutes: float
     metric: dict[str, Any]
+    fingerprint: float | None
+    settings: dict[str, Any]
     recipe: dict[str, Any]
+    curves: dict[str, Any]
+    converged: bool | None
 
 
 def save(
@@ -75,6 +94,11 @@ def save(
     minutes: float,
     metric: Mapping[str, Any],
     recipe: Mapping[str, Any],
+    settings: Mapping[str, Any] | None = None,
+    fingerprint: float | None = None,
+    curves: Mapping[str, Any] | None = None,
+    converged: bool | None = None,
+    precision: str = "32-true",
     commit: str | None = None,
     hardware: str | None = None,
     half: bool = True,
@@ -90,7 +114,12 @@ def save(
         data_seed: seed of the cohort that they were trained on.
         minutes: of training.
         metric: what they reach, by name.
-        recipe: every setting of the training, by name.
+        recipe: whatever else decided the training.
+        settings: of the network and its training, as `settings_to_store` gives them; of nothing when None.
+        fingerprint: as on the card; so are the next three.
+        curves: of each part that was trained.
+        converged: whether the training was long enough.
+        precision: of the arithmetic.
         commit: of the code; asked of the checkout where it is left out.
         hardware: asked of the machine where it is left out.
         half: float16, which keeps three significant digits and nothing beyond 65504; False for float32.
@@ -113,18 +142,27 @@ def save(
         data_seed=data_seed,
         commit=current_commit() if commit is None else commit,
         hardware=current_hardware() if hardware is None else hardware,
+        precision=precision,
         minutes=minutes,
         metric=dict(metric),
+        fingerprint=fingerprint,
+        settings=dict(settings or {}),
         recipe=dict(recipe),
+        curves=dict(curves or {}),
+        converged=converged,
     )
-    try:
-        text = json.dumps(asdict(card), indent=2, sort_keys=True, allow_nan=False) + "\n"
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{_card_path(path).name}: found a card that JSON cannot hold: {error}") from error
+    text = _card_text(card, path)
     path.parent.mkdir(parents=True, exist_ok=True)
     _write(path, data)  # an interruption between the two leaves a pair whose hashes differ, which `load` refuses
-    _write(_card_path(path), text.encode())
+    _write(card_path(path), text)
     return card
+
+
+def _card_text(card: Card, path: Path) -> bytes:
+    try:
+        return (json.dumps(asdict(card), indent=2, sort_keys=True, allow_nan=False) + "\n").encode()
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{card_path(path).name}: found a card that JSON cannot hold: {error}") from error
 
 
 def load(path: str | Path) -> tuple[dict[str, Tensor], Card]:
@@ -140,7 +178,7 @@ def load(path: str | Path) -> tuple[dict[str, Tensor], Card]:
     path = _weights_path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: found no such file, wanted weights; `make weights` makes the shipped ones")
-    card = _read_card(_card_path(path))
+    card = _read_card(card_path(path))
     data = path.read_bytes()
     found = hashlib.sha256(data).hexdigest()
     if found != card.sha256:
@@ -150,6 +188,32 @@ def load(path: str | Path) -> tuple[dict[str, Tensor], Card]:
     except Exception as error:  # the library's own error is a plain Exception subclass and changes between versions
         raise ValueError(f"{path}: found a file that is no safetensors file, wanted one: {error}") from error
     return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}, card
+
+
+def settings_to_store(settings: Any) -> dict[str, Any]:
+    """A settings dataclass as a card holds it; functions among its values are left out. Empty for anything else."""
+    values = asdict(settings) if is_dataclass(settings) else {}
+    return {name: value for name, value in values.items() if not callable(value)}
+
+
+def settings_as_stored(current: Settings, stored: Mapping[str, Any]) -> Settings:
+    """The settings that a card holds, as a dataclass of the type of `current`, whose functions are kept.
+
+    Raises:
+        ValueError: other names than the dataclass has.
+
+    >>> from dataclasses import dataclass
+    >>> @dataclass(frozen=True)
+    ... class Sizes:
+    ...     widths: tuple[int, ...] = (1, 2)
+    >>> settings_as_stored(Sizes(), {"widths": [4, 8]})
+    Sizes(widths=(4, 8))
+    """
+    wanted = settings_to_store(current)
+    if set(stored) != set(wanted):
+        raise ValueError(f"settings: found {', '.join(sorted(stored))}, wanted {', '.join(sorted(wanted))}")
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in stored.items()}
+    return replace(current, **values)
 
 
 def shipped(method: str, variant: str, profile: str) -> Path:
@@ -207,7 +271,8 @@ def _weights_path(path: str | Path) -> Path:
     return path
 
 
-def _card_path(path: Path) -> Path:
+def card_path(path: Path) -> Path:
+    """Where the card of a weights file lies."""
     return path.with_suffix(".json")
 
 

@@ -699,10 +699,10 @@ assert history.losses[0] > 7 and values[-1] < values[0] - 1
 _, card = weights.load(weights.shipped("blindharmony", "ours", profile.name))
 printed = FlowSettings()  # its defaults are the paper's; where the paper is silent, the released code's, or ours
 rows = {
-    name: {"paper": getattr(printed, name), "shipped": card.recipe[name]}
+    name: {"paper": getattr(printed, name), "shipped": card.settings[name]}
     for name in ("levels", "steps", "hidden", "bits", "learning_rate", "training_steps", "batch", "mixing")
 }
-first_steps = card.metric["first steps"]
+first_steps = card.fingerprint
 print(f"{card.minutes:.0f} minutes; bits per pixel {first_steps:.2f} at the start, {held_out.mean():.2f} held out now")
 assert held_out.mean() < first_steps - 4
 pd.DataFrame(rows).T

@@ -27,7 +27,7 @@ SCANNERS: dict[str, Callable[[Tensor], Tensor]] = {  # the first one is the targ
     "oasis_vision": lambda images: 20 * images**0.6,
 }
 SMALL: dict[type, dict[str, Any]] = {
-    AdversarialSettings: dict(width=2, training_steps=3, batch=2),
+    AdversarialSettings: dict(width=2, training_steps=5, batch=2),
     FlowSettings: dict(levels=2, steps=1, hidden=6, training_steps=4, batch=4),
     MispelSettings: dict(width=2, embeddings=3, epochs=(6, 4), learning_rate=1e-2, slices=4, bias_correction=False),
     N4Settings: dict(working_size=8, iterations=(3, 3)),

@@ -189,7 +189,7 @@ def person(cohort):
 
 
 def test_training_lowers_the_bits_and_keeps_whole_people_apart(fitted):
-    history = fitted.history
+    history = fitted.histories["prior"]
     assert len(history.losses) == SMALL.training_steps and history.validations[-1][1] < history.validations[0][1]
     assert history.best_step is not None and not fitted.flow.training
 

@@ -135,6 +135,6 @@ def test_pairs_that_do_not_fit_are_refused():
         fit(small("unet"), view)
 
 
-def test_first_steps_are_the_beginning_of_the_recipe(fitted):
+def test_fingerprint_are_the_beginning_of_the_recipe(fitted):
     wanted = [loss for history in fitted.histories.values() for loss in history.losses[:3]]
-    assert math.isclose(small(fitted.name).first_steps(view_for(fitted.needs)), sum(wanted) / 6, rel_tol=1e-6)
+    assert math.isclose(small(fitted.name).fingerprint(view_for(fitted.needs)), sum(wanted) / 6, rel_tol=1e-6)

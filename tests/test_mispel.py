@@ -366,8 +366,8 @@ def test_scans_that_are_no_pairs_are_refused(cohort):
         Cohort.simulate(2, SCANNERS[:1], spacing=(5.0, 4.0, 5.0)).view(Needs.SEVERAL_SCANNERS)
 
 
-def test_first_steps_are_the_beginning_of_the_recipe(cohort):
+def test_fingerprint_are_the_beginning_of_the_recipe(cohort):
     view = cohort.view(Needs.SEVERAL_SCANNERS)
     method = Mispel(TINY).fit(view, progress=False)
     wanted = method.histories["step 1"].losses[:3]
-    assert math.isclose(Mispel(TINY).first_steps(view), sum(wanted) / 3, rel_tol=1e-6)
+    assert math.isclose(Mispel(TINY).fingerprint(view), sum(wanted) / 3, rel_tol=1e-6)

@@ -12,6 +12,7 @@ import numpy as np
 import phantoms
 import pytest
 import torch
+from graphs import as_if_captured, watched
 from phantoms import SCANNERS, changed, fit, people, small, target_view, view_for
 
 from harmony_lite import weights
@@ -146,9 +147,9 @@ def test_a_fit_refuses(case, spoil, message):
         fit(case.unfitted(), changed(view_for(case.method.needs), spoil))
 
 
-def test_first_steps_are_one_number_that_comes_again(case):
+def test_fingerprint_are_one_number_that_comes_again(case):
     view = view_for(case.method.needs)
-    found = [case.unfitted().first_steps(view) for _ in range(2)]
+    found = [case.unfitted().fingerprint(view) for _ in range(2)]
     assert np.isfinite(found[0]) and found[0] == found[1]
 
 
@@ -444,3 +445,15 @@ def test_foreign_states_are_refused(case):
         with pytest.raises(ValueError, match=f"{case.name}: found .*, wanted"):
             unfitted.load_state(foreign)
         assert not unfitted.is_fitted
+
+
+# ----------------------------------------------------------------------------------------------------- CUDA graph
+
+
+@pytest.mark.parametrize("name", [name for name in names() if method_class(name).is_trained])
+def test_a_training_step_is_fit_for_a_cuda_graph(name, monkeypatch):
+    method = small(name, method_class(name).variants[-1])
+    found = []
+    with as_if_captured(monkeypatch, recorded=watched(found, monkeypatch)):
+        method.fit(view_for(method.needs), progress=False)
+    assert found and all(one == [] for one in found)

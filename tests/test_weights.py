@@ -17,7 +17,11 @@ FIELDS = {
     "data_seed": 3,
     "minutes": 1.5,
     "metric": {"psnr_db": 24.5},
-    "recipe": {"steps": 100, "rate": 1e-3},
+    "recipe": {"people": 24},
+    "settings": {"steps": 100, "rate": 1e-3},
+    "fingerprint": 0.25,
+    "curves": {"all": {"unit": "loss", "points": [[50, 0.5], [100, 0.25]]}},
+    "converged": False,
     "commit": "0" * 40,
     "hardware": "test bench",
 }
@@ -123,11 +127,11 @@ def test_unreadable_card_is_refused(tmp_path, tensors, text):
         weights.load(path)
 
 
-def test_over_one_megabyte_is_refused_and_leaves_nothing(tmp_path):
+def test_over_ten_megabytes_is_refused_and_leaves_nothing(tmp_path):
     path = tmp_path / "big.safetensors"
-    big = {"weight": torch.zeros(500_000)}
+    big = {"weight": torch.zeros(5_000_000)}
     with pytest.raises(
-        ValueError, match=r"big\.safetensors: found 1,000,\d{3} bytes of weights, wanted at most 1,000,"
+        ValueError, match=r"big\.safetensors: found 10,000,\d{3} bytes of weights, wanted at most 10,000,000"
     ):
         weights.save(big, path, **FIELDS)
     assert list(tmp_path.iterdir()) == []
@@ -210,5 +214,26 @@ def test_hardware_names_torch():
 def test_every_shipped_file_has_its_card_and_is_small():
     for path in weights.SHIPPED.glob("*.safetensors"):
         _, card = weights.load(path)
-        assert path.stat().st_size <= weights.SIZE_LIMIT
-        assert path.name.split(".")[-2] == card.profile
+        assert path.stat().st_size <= weights.SIZE_LIMIT == 10_000_000
+        assert (card.converged is None) == (not card.curves), path.name
+        assert all(1 <= len(curve["points"]) <= 20 for curve in card.curves.values())
+    files = [path for path in weights.SHIPPED.iterdir() if path.suffix != ".py"]
+    assert sum(path.stat().st_size for path in files) <= weights.TOTAL_LIMIT == 100_000_000
+
+
+@dataclasses.dataclass(frozen=True)
+class Sizes:
+    width: int = 4
+    epochs: tuple = (3, 5)
+    of: object = len
+
+
+def test_settings_go_round_through_a_card(tensors, tmp_path):
+    chosen = Sizes(8, (1, 2), max)
+    path = tmp_path / "a.safetensors"
+    weights.save(tensors, path, **FIELDS | {"settings": weights.settings_to_store(chosen)})
+    _, card = weights.load(path)
+    assert card.settings == {"width": 8, "epochs": [1, 2]}
+    assert weights.settings_as_stored(Sizes(of=max), card.settings) == chosen
+    with pytest.raises(ValueError, match="settings: found depth, width, wanted epochs, width"):
+        weights.settings_as_stored(Sizes(), {"width": 8, "depth": 2})

@@ -9,6 +9,7 @@ the method's own `_harmonize`.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -22,6 +23,7 @@ from harmony_lite.images.checks import check_images
 from harmony_lite.images.normalize import foreground
 from harmony_lite.profiles import QUICK, active
 from harmony_lite.simulate import full_name, preset
+from harmony_lite.training import History
 
 __all__ = ["Harmonizer", "Shipping", "check_names", "check_tensors"]
 
@@ -94,7 +96,7 @@ class Harmonizer(ABC):
         is_straight_line: whether a volume gets a gain and an offset and nothing else, in the default variant.
         is_trained: whether `fit` takes many steps. Then its signature is `fit(view, *, generator=None,
             checkpoint=None, progress=True)`, a second call with the same `checkpoint` (a path) goes on where the first
-            was interrupted, and the method has a `history` of losses afterwards.
+            was interrupted, and the method has `histories` afterwards, one of each part that was trained, by name.
     """
 
     name: ClassVar[str]
@@ -109,6 +111,7 @@ class Harmonizer(ABC):
     is_trained: ClassVar[bool] = False
 
     settings: Any  # what the weights depend on
+    histories: Mapping[str, History] = {}  # of each part that was trained
 
     @classmethod
     @abstractmethod
@@ -255,12 +258,17 @@ class Harmonizer(ABC):
             wanted = "a reference image, `fit`, or" if self.reference_is_enough else "`fit` or"
             raise ValueError(f"{self.name}: found no weights, wanted {wanted} loaded weights")
 
-    def first_steps(self, view: Any) -> float:
+    def fingerprint(self, view: Any) -> float:
         """One number by which a test recognises the beginning of the training; the weights' card keeps it.
 
         For a trained method it is a mean loss over the first steps; for others the mean of all that a fit learns.
         """
         return float(torch.cat([tensor.flatten() for tensor in self.fit(view).state().values()]).mean())
+
+    @property
+    def history(self) -> History:
+        """All trainings in a row."""
+        return History.joined(self.histories.values())
 
     @abstractmethod
     def state(self) -> dict[str, Tensor]:
@@ -271,9 +279,22 @@ class Harmonizer(ABC):
         """Take over what an earlier `fit` learned; returns itself."""
 
     def load(self, path: str | Path) -> Self:
-        """Read weights with their card (`harmony_lite.weights.load`); a hash that does not fit is refused."""
-        state, _ = weights.load(Path(path))
-        return self.load_state(state)
+        """Read weights with their card (`harmony_lite.weights.load`); returns itself, with the settings of the card.
+
+        The network is as large as the card says, whatever the active profile.
+
+        Raises:
+            FileNotFoundError: no weights, or no card.
+            ValueError: a hash that does not fit, settings or tensors of another method or of another form.
+        """
+        state, card = weights.load(Path(path))
+        return self.take_settings(card.settings).load_state(state)
+
+    def take_settings(self, stored: Mapping[str, Any]) -> Self:
+        """Take over the settings that a card holds; returns itself. A card of a method without settings holds none."""
+        if stored:
+            self.settings = weights.settings_as_stored(self.settings, stored)
+        return self
 
 
 def check_names(method: str, state: dict[str, Tensor], wanted: set[str]) -> None:

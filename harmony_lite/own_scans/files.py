@@ -188,7 +188,7 @@ def _load(method: Harmonizer, path: Path) -> str:
     """Give a method its weights; returns their SHA-256."""
     state, card = weights.load(path)
     try:
-        method.load_state(state)
+        method.take_settings(card.settings).load_state(state)
     except (ValueError, KeyError, IndexError, RuntimeError) as error:  # tensors of another method, size or number
         raise ValueError(f"{path}: found weights that {method.name} cannot take, wanted its own: {error}") from error
     return card.sha256

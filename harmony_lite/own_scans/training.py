@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from harmony_lite.images.normalize import divide_by_mean
 from harmony_lite.methods import Harmonizer, load_method
 from harmony_lite.profiles import active
 from harmony_lite.storage import cache_folder
+from harmony_lite.training import History
 
 __all__ = ["Recipe", "Trained", "train_on_folder"]
 
@@ -84,7 +85,6 @@ def train_on_folder(recipe: Recipe) -> Trained:
     start = time.perf_counter()
     method.fit(training.view(method.needs), **({"checkpoint": checkpoint} if method.is_trained else {}))
     metric = _between_scanners(method, held_out) if held_out and method.needs is Needs.SEVERAL_SCANNERS else {}
-    settings = getattr(method, "settings", None)
     weights.save(
         method.state(),
         out,
@@ -93,12 +93,13 @@ def train_on_folder(recipe: Recipe) -> Trained:
         data_seed=0,
         minutes=round((time.perf_counter() - start) / 60, 3),
         metric=metric,
+        settings=weights.settings_to_store(getattr(method, "settings", None)),
         recipe={
             "people": len(training),
             "people held out": len(held_out) if held_out else 0,
             "scanners": list(cohort.scanners),
-            **(asdict(settings) if is_dataclass(settings) else {}),
         },
+        **History.described(method.histories),
         half=False,
         limit=None,
     )

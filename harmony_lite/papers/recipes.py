@@ -9,10 +9,11 @@ scanners. `data_scripts/train_weights.py` runs the recipes.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 from torch import Tensor
 
@@ -23,12 +24,14 @@ from harmony_lite.methods import Harmonizer, Shipping, load_method, method_class
 from harmony_lite.papers import published
 from harmony_lite.profiles import QUICK, active
 from harmony_lite.splits import people
+from harmony_lite.training import History
 
 __all__ = ["FEW", "Recipe", "Trainable", "method_recipe", "psnr_by_scanner", "recipes", "training_and_validation"]
 
 TARGET = "oasis_trio"
 SCANNERS = (TARGET, "oasis_vision", "oasis_sonata")  # two sources for the card's metric
 FEW = 2  # people of the short retraining that a test repeats
+FEW_SLICES = 8  # in each of its batches, at most
 
 
 class Trainable(Protocol):
@@ -36,9 +39,13 @@ class Trainable(Protocol):
 
     settings: Any
     is_trained: bool
+    histories: Mapping[str, History]
 
     def state(self) -> dict[str, Tensor]:
         """What was learned."""
+
+    def take_settings(self, stored: Mapping[str, Any]) -> Self:
+        """Take over the settings that a card holds."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +56,9 @@ class Recipe:
         name: of the method, or of the judge.
         variant: whose weights they are.
         people: training and validation people, who share nobody.
-        train: trains on people, and goes on from the checkpoint's path where one is given and exists.
-        first_steps: one number by which a test recognises the beginning of the training, on a few people.
+        untrained: a method or a judge, with the settings of the active profile.
+        train: trains it on people, and goes on from the checkpoint's path where one is given and exists.
+        begin: trains it for the first steps and returns one number that a test recognises, such as their mean loss.
         metric: what the card says of the validation people.
         about: what else the card says of the training.
     """
@@ -58,8 +66,9 @@ class Recipe:
     name: str
     variant: str
     people: Callable[[], tuple[Cohort, Cohort]]
-    train: Callable[[Cohort, Path | None], Trainable]
-    first_steps: Callable[[Cohort], float]
+    untrained: Callable[[], Trainable]
+    train: Callable[[Trainable, Cohort, Path | None], Trainable]
+    begin: Callable[[Trainable, Cohort], float]
     metric: Callable[[Any, Cohort], Mapping[str, Any]]
     about: Callable[[Cohort], Mapping[str, Any]]
 
@@ -70,14 +79,24 @@ class Recipe:
         profile = active().name if by_profile else QUICK.name
         return weights.SHIPPED / f"{self.name}.{self.variant}.{profile}.safetensors"
 
-    def settings_of(self, trained: Trainable, training: Cohort) -> dict[str, Any]:
-        """Every setting of the training, for the card."""
-        return {
-            "people": len(training),
-            **self.about(training),
-            "spacing mm": active().spacing,
-            **asdict(trained.settings),
-        }
+    def fingerprint(self, training: Cohort, settings: Mapping[str, Any] | None = None) -> float:
+        """The number for a card: the first steps on `FEW` of the people, in float32 on a CPU, with small batches.
+
+        Args:
+            training: the recipe's training people.
+            settings: those on a card; the recipe's own when None.
+        """
+        trainable = self.untrained()
+        stored = dict(settings or weights.settings_to_store(trainable.settings))
+        if "batch" in stored:
+            stored["batch"] = min(stored["batch"], FEW_SLICES)
+        return self.begin(trainable.take_settings(stored), training.subset(range(FEW)))
+
+    def facts(self, trained: Trainable, training: Cohort) -> dict[str, Any]:
+        """What the card says of a training but its command, time and score, as `harmony_lite.weights.save` takes it."""
+        recipe = {"people": len(training), **self.about(training), "spacing mm": active().spacing}
+        settings = weights.settings_to_store(trained.settings)
+        return {"settings": settings, "recipe": recipe, **History.described(trained.histories)}
 
 
 def method_recipe(
@@ -85,7 +104,7 @@ def method_recipe(
     variant: str,
     *,
     people: Callable[[], tuple[Cohort, Cohort]] | None = None,
-    unfitted: Callable[[], Harmonizer] | None = None,
+    untrained: Callable[[], Harmonizer] | None = None,
     metric: Callable[[Any, Cohort], Mapping[str, Any]] | None = None,
     about: Callable[[Cohort], Mapping[str, Any]] | None = None,
 ) -> Recipe:
@@ -96,24 +115,20 @@ def method_recipe(
     """
     _shipping(name)
 
-    def new() -> Harmonizer:
-        return unfitted() if unfitted else load_method(name, variant, fitted=False)
-
-    def train(training: Cohort, checkpoint: Path | None) -> Harmonizer:
-        method = new()
+    def train(method: Harmonizer, training: Cohort, checkpoint: Path | None) -> Harmonizer:
         options = {"checkpoint": checkpoint} if method.is_trained else {}
         return method.fit(training.view(method.needs), **options)
 
-    def first_steps(few: Cohort) -> float:
-        method = new()
-        return method.first_steps(few.view(method.needs))
+    def begin(method: Harmonizer, few: Cohort) -> float:
+        return method.fingerprint(few.view(method.needs))
 
     return Recipe(
         name,
         variant,
         people or training_and_validation,
+        untrained or partial(load_method, name, variant, fitted=False),
         train,
-        first_steps,
+        begin,
         metric or psnr_by_scanner,
         about or (lambda _: {"target": TARGET}),
     )

@@ -7,9 +7,10 @@ scanner's contrast and nothing else: whoever brings contrast closer to the targe
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -21,10 +22,10 @@ from harmony_lite import weights
 from harmony_lite.images.checks import check_mask
 from harmony_lite.images.normalize import slice_minmax
 from harmony_lite.images.slices import brain_slices, through_slices
-from harmony_lite.nets.draws import first_weights, mirrored_batch
+from harmony_lite.nets.draws import first_weights, held_out, in_chunks, mirrored_batch
 from harmony_lite.nets.unet import UNet
 from harmony_lite.profiles import active, sized
-from harmony_lite.training import History, train
+from harmony_lite.training import CURVE_POINTS, History, train
 
 __all__ = ["SegmentationSettings", "WhiteMatterUNet"]
 
@@ -38,16 +39,18 @@ class SegmentationSettings:
         learning_rate: of Adam, annealed to 0 along a cosine.
         training_steps: of the loss below.
         batch: slices.
+        validation_share: of the people, held out to choose the best weights.
     """
 
     width: int = 64
     learning_rate: float = 1e-3
     training_steps: int = 20_000
     batch: int = 64
+    validation_share: float = 0.125
 
 
 SIZES = {
-    "quick": SegmentationSettings(width=5, training_steps=1500, batch=8),
+    "quick": SegmentationSettings(width=16, training_steps=1500, batch=8),
     "full": SegmentationSettings(training_steps=120_000),
 }
 
@@ -65,7 +68,7 @@ class WhiteMatterUNet:
 
     def __init__(self, settings: SegmentationSettings | None = None) -> None:
         self.settings = settings or sized(SIZES)
-        self.history: History | None = None
+        self.histories: dict[str, History] = {}
         self._network: UNet | None = None
 
     @classmethod
@@ -75,8 +78,21 @@ class WhiteMatterUNet:
         Raises:
             FileNotFoundError: none are shipped for it.
         """
-        state, _ = weights.load(weights.shipped(cls.name, cls.variant, active().name))
-        return cls().load_state(state)
+        return cls().load(weights.shipped(cls.name, cls.variant, active().name))
+
+    def load(self, path: str | Path) -> Self:
+        """Read weights with their card; returns itself, with the settings of the card.
+
+        Raises:
+            FileNotFoundError, ValueError: as `harmony_lite.weights.load`; a network of another form.
+        """
+        state, card = weights.load(path)
+        return self.take_settings(card.settings).load_state(state)
+
+    def take_settings(self, stored: Mapping[str, Any]) -> Self:
+        """Take over the settings that a card holds; returns itself."""
+        self.settings = weights.settings_as_stored(self.settings, stored)
+        return self
 
     def fit(
         self,
@@ -89,7 +105,7 @@ class WhiteMatterUNet:
         progress: bool = True,
         steps: int | None = None,
     ) -> Self:
-        """Train on scans of the target domain.
+        """Train on scans of the target domain; the last people are held out and choose the best weights.
 
         Args:
             scans: (N, 1, D, H, W), any units.
@@ -101,30 +117,46 @@ class WhiteMatterUNet:
             steps: stop early, on the way of the whole schedule.
 
         Raises:
-            ValueError: shapes that differ, scans without contrast.
+            ValueError: shapes that differ, scans without contrast, fewer than two people.
         """
         for name, other in (("mask", mask), ("white", white)):
             if other.shape != scans.shape:
                 raise ValueError(f"{name}: found shape {tuple(other.shape)}, wanted the scans' {tuple(scans.shape)}")
         settings, generator = self.settings, generator or torch.Generator().manual_seed(0)
-        images, truth = brain_slices(slice_minmax(scans * mask), mask), brain_slices(white.float(), mask)
+        last = held_out(len(scans), settings.validation_share)
+        scaled = slice_minmax(scans * mask)
+        (images, truth), (held, held_truth) = (
+            [brain_slices(volumes[people], mask[people]) for volumes in (scaled, white.float())]
+            for people in (slice(last.start), last)
+        )
         self._network = first_weights(lambda: UNet(settings.width), generator)
         optimizer = Adam(self._network.parameters(), lr=settings.learning_rate)
 
-        def draw_batch(generator: torch.Generator) -> tuple[Tensor, Tensor]:
-            return mirrored_batch((images, truth), settings.batch, generator)
+        def draw_batch(pairs: tuple[Tensor, Tensor], generator: torch.Generator) -> tuple[Tensor, Tensor]:
+            return mirrored_batch(pairs, settings.batch, generator)
 
         def batch_loss(model: UNet, batch: tuple[Tensor, Tensor], _: torch.Generator) -> Tensor:
             return functional.binary_cross_entropy_with_logits(model(batch[0]), batch[1])
 
-        self.history = train(
+        def validate(model: UNet) -> float:
+            logits = in_chunks(model, held, next(model.parameters()).device)
+            return float(functional.binary_cross_entropy_with_logits(logits, held_truth))
+
+        history = train(
             self._network.train(), optimizer, batch_loss, draw_batch,
-            steps=steps or settings.training_steps, generator=generator,
+            steps=steps or settings.training_steps, generator=generator, data=(images, truth),
+            validate=validate, validate_every=max(1, settings.training_steps // CURVE_POINTS), unit="cross-entropy",
             scheduler=CosineAnnealingLR(optimizer, settings.training_steps),
             checkpoint=checkpoint, recipe=vars(settings), progress=progress,
         )  # fmt: skip
+        self.histories = {self.variant: history}
         self._network.eval()
         return self
+
+    @property
+    def history(self) -> History:
+        """Of the training."""
+        return History.joined(self.histories.values())
 
     @torch.no_grad()
     def segment(self, images: Tensor, mask: Tensor) -> Tensor:

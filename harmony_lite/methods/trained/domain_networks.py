@@ -10,22 +10,30 @@ from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from harmony_lite.cohort import Paired, Unpaired
+from harmony_lite.cohort import Paired, Scans, Unpaired
 from harmony_lite.images.checks import check_volumes
 from harmony_lite.images.normalize import slice_minmax
 from harmony_lite.images.slices import brain_slices, mean_tops, through_slices
 from harmony_lite.methods.protocol import Harmonizer, Shipping, check_tensors
-from harmony_lite.training import History, checkpoint_of, train
+from harmony_lite.nets.draws import held_out
+from harmony_lite.training import CURVE_POINTS, History, checkpoint_of, train
 from harmony_lite.weights import without_counters
 
-__all__ = ["DomainNetworks", "Lesson", "slices_of"]
+__all__ = ["DomainNetworks", "Lesson", "Slices", "slices_of"]
+
+
+class Slices(NamedTuple):
+    """Axial slices (B, 1, D, H) in [0, 1]: of the people to train on, and of those held out, None where nobody is."""
+
+    training: Tensor
+    held_out: Tensor | None
 
 
 @dataclass(frozen=True)
@@ -36,16 +44,22 @@ class Lesson:
         model: all that is trained.
         network: the part of it that maps source slices to target slices.
         optimizer: over the model's parameters.
-        draw_batch: generator -> batch.
+        data: what batches are drawn from.
+        draw_batch: (data, generator) -> batch.
         batch_loss: (model, batch, generator) -> scalar.
+        validate: model -> smaller is better, on people who are held out.
+        unit: of the validation.
         scheduler: of the learning rate.
     """
 
     model: nn.Module
     network: nn.Module
     optimizer: Optimizer
-    draw_batch: Callable[[torch.Generator], Any]
+    data: tuple[Tensor, ...]
+    draw_batch: Callable[[Any, torch.Generator], Any]
     batch_loss: Callable[[nn.Module, Any, torch.Generator], Tensor]
+    validate: Callable[[nn.Module], float]
+    unit: str
     scheduler: LRScheduler | None = None
 
 
@@ -78,20 +92,21 @@ class DomainNetworks(Harmonizer):
         """The network that maps source slices to target slices, in [0, 1], untrained."""
 
     @abstractmethod
-    def _lesson(self, target: Tensor, source: Tensor, generator: torch.Generator) -> Lesson:
-        """What is trained, and on what, for slices (B, 1, H, W) in [0, 1] of the target and of one source."""
+    def _lesson(self, target: Slices, source: Slices, generator: torch.Generator) -> Lesson:
+        """What is trained, on what, and by what its best weights are chosen, for the target and one source."""
 
     def _trained(
         self,
-        target: Tensor,
-        source: Tensor,
+        target: Slices,
+        source: Slices,
         generator: torch.Generator,
         checkpoint: Path | None = None,
         progress: bool = False,
         steps: int | None = None,
     ) -> tuple[nn.Module, History]:
-        """A source's network after its training; `steps` stops early, on the way of the schedule."""
+        """A source's network with the best weights of its training; `steps` stops early, on the way of the schedule."""
         lesson = self._lesson(target, source, generator)
+        is_validated = target.held_out is not None and source.held_out is not None
         history = train(
             lesson.model.train(),
             lesson.optimizer,
@@ -99,7 +114,11 @@ class DomainNetworks(Harmonizer):
             lesson.draw_batch,
             steps=steps or self.settings.training_steps,
             generator=generator,
+            data=lesson.data,
             scheduler=lesson.scheduler,
+            validate=lesson.validate if is_validated else None,
+            validate_every=max(1, self.settings.training_steps // CURVE_POINTS),
+            unit=lesson.unit,
             checkpoint=checkpoint,
             recipe=vars(self.settings),
             progress=progress,
@@ -118,6 +137,9 @@ class DomainNetworks(Harmonizer):
     ) -> Self:
         """Train one network for each source in the view, one after the other.
 
+        The last people (the share that the settings say) are held out, and choose each network's best weights. Where
+        there is one person only, nobody is, and the last weights stay.
+
         Args:
             view: target and sources; pairs for U-Net, different people for CycleGAN.
             generator: of first weights, batches and noise; seed 0 when None. Every source begins with the same state.
@@ -134,26 +156,30 @@ class DomainNetworks(Harmonizer):
         for name, scans in view.sources.items():
             file = checkpoint_of(checkpoint, name)
             chance = torch.Generator().manual_seed(seed)
-            network, self.histories[name] = self._trained(target, slices_of(scans, name), chance, file, progress)
+            network, self.histories[name] = self._trained(target, self._split(scans, name), chance, file, progress)
             self._networks[name] = network.eval()
         return self
 
-    def first_steps(self, view: Paired | Unpaired) -> float:
+    def fingerprint(self, view: Paired | Unpaired) -> float:
         """Loss, mean over the first three batches and the sources."""
         target, _ = self._target(view)
         losses = []
         for name, scans in view.sources.items():
             chance = torch.Generator().manual_seed(0)
-            losses += self._trained(target, slices_of(scans, name), chance, steps=3)[1].losses
+            losses += self._trained(target, self._split(scans, name), chance, steps=3)[1].losses
         return sum(losses) / len(losses)
 
-    def _target(self, view: Paired | Unpaired) -> tuple[Tensor, Tensor]:
-        return slices_of(view.target, "target"), mean_tops(view.target.images * view.target.mask)
+    def _split(self, scans: Scans, what: str) -> Slices:
+        check_volumes(scans.images, scans.mask, what=f"{what} scans")
+        people = len(scans.images)
+        if people == 1:
+            return Slices(slices_of(scans, what), None)
+        last = held_out(people, self.settings.validation_share)
+        parts = (Scans(scans.images[chosen], scans.mask[chosen]) for chosen in (slice(last.start), last))
+        return Slices(*(slices_of(part, what) for part in parts))
 
-    @property
-    def history(self) -> History:
-        """All trainings in a row."""
-        return History.joined(self.histories.values())
+    def _target(self, view: Paired | Unpaired) -> tuple[Slices, Tensor]:
+        return self._split(view.target, "target"), mean_tops(view.target.images * view.target.mask)
 
     @property
     def tops(self) -> Tensor:
@@ -211,7 +237,7 @@ def _by_source(networks: dict[str, nn.Module]) -> dict[str, Tensor]:
     return {f"{source}/{name}": v for source, net in networks.items() for name, v in without_counters(net).items()}
 
 
-def slices_of(scans: Any, what: str) -> Tensor:
+def slices_of(scans: Scans, what: str) -> Tensor:
     """Every axial slice with brain of a view's scans, (B, 1, D, H) in [0, 1], person by person and upwards."""
     check_volumes(scans.images, scans.mask, what=f"{what} scans")
     return brain_slices(slice_minmax(scans.images * scans.mask), scans.mask)

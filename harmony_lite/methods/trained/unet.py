@@ -14,10 +14,11 @@ from torch.optim import Adam
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from harmony_lite.cohort import Needs
-from harmony_lite.methods.trained.domain_networks import DomainNetworks, Lesson
-from harmony_lite.nets.draws import first_weights, mirrored_batch
+from harmony_lite.methods.trained.domain_networks import DomainNetworks, Lesson, Slices
+from harmony_lite.nets.draws import first_weights, in_chunks, mirrored_batch
 from harmony_lite.nets.unet import UNet
 from harmony_lite.profiles import sized
+from harmony_lite.training import DECIBEL
 
 __all__ = ["SIZES", "SupervisedSettings", "UNetHarmonizer"]
 
@@ -31,17 +32,18 @@ class SupervisedSettings:
         learning_rate: of Adam (supplement 2.2), annealed to 0 along a cosine, where the paper names no schedule.
         training_steps: the paper prints 120 epochs of up to 76,775 slices; so many are of that order.
         batch: slices; not printed.
+        validation_share: of the people, held out to choose the best weights; not printed.
     """
 
     width: int = 64
     learning_rate: float = 1e-3
     training_steps: int = 120_000
     batch: int = 64
+    validation_share: float = 0.125
 
 
 SIZES = {
-    # 82,000 parameters a network: four networks stay under a megabyte
-    "quick": SupervisedSettings(width=5, training_steps=1500, batch=8),
+    "quick": SupervisedSettings(width=16, training_steps=1500, batch=8),  # 0.84 million parameters a network
     "full": SupervisedSettings(),
 }
 
@@ -60,19 +62,26 @@ class UNetHarmonizer(DomainNetworks):
     def _new_network(self) -> nn.Module:
         return UNet(self.settings.width)
 
-    def _lesson(self, target: Tensor, source: Tensor, generator: torch.Generator) -> Lesson:
+    def _lesson(self, target: Slices, source: Slices, generator: torch.Generator) -> Lesson:
         settings = self.settings
-        if len(target) != len(source):
-            raise ValueError(f"pairs: found {len(source)} source slices, wanted {len(target)}, as of the target")
+        for wanted, found in zip(target, source, strict=True):
+            if wanted is not None and len(wanted) != len(found):
+                raise ValueError(f"pairs: found {len(found)} source slices, wanted {len(wanted)}, as of the target")
         network = first_weights(self._new_network, generator)
         optimizer = Adam(network.parameters(), lr=settings.learning_rate)
 
-        def draw_batch(generator: torch.Generator) -> tuple[Tensor, Tensor]:
-            return mirrored_batch((source, target), settings.batch, generator)
+        def draw_batch(pairs: tuple[Tensor, Tensor], generator: torch.Generator) -> tuple[Tensor, Tensor]:
+            return mirrored_batch(pairs, settings.batch, generator)
 
         def batch_loss(model: nn.Module, batch: tuple[Tensor, Tensor], _: torch.Generator) -> Tensor:
             inputs, wanted = batch
             return (model(inputs) - wanted).abs().mean()
 
-        scheduler = CosineAnnealingLR(optimizer, settings.training_steps)
-        return Lesson(network, network, optimizer, draw_batch, batch_loss, scheduler)
+        def validate(model: nn.Module) -> float:
+            found = in_chunks(model, source.held_out, next(model.parameters()).device)
+            return float(10 * (found - target.held_out).square().mean().log10())  # minus a PSNR
+
+        return Lesson(
+            network, network, optimizer, (source.training, target.training), draw_batch, batch_loss, validate, DECIBEL,
+            scheduler=CosineAnnealingLR(optimizer, settings.training_steps),
+        )  # fmt: skip

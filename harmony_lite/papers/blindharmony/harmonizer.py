@@ -21,7 +21,7 @@ from harmony_lite.images.normalize import slice_minmax
 from harmony_lite.images.slices import brain_slices, mean_tops, through_slices
 from harmony_lite.methods.averaged_image import check_grid, check_packed, packed_image, unpacked_image, without_height
 from harmony_lite.methods.protocol import Harmonizer, Shipping, check_names
-from harmony_lite.nets.draws import first_weights
+from harmony_lite.nets.draws import first_weights, held_out
 from harmony_lite.nets.flows import MIXINGS
 from harmony_lite.papers.blindharmony.optimization import VARIANTS, LoopSettings, Result, optimise
 from harmony_lite.papers.blindharmony.prior import SIZES, Encoding, FlowSettings, new_flow, train_prior
@@ -32,7 +32,7 @@ from harmony_lite.weights import without_counters
 __all__ = ["BlindHarmony"]
 
 START_BYTES = 120_000  # of the averaged slices in a weights file, beside the flow
-BATCH = 16  # slices that go through the loop at once
+BATCH = {"cpu": 16, "cuda": 64}  # slices that go through the loop at once
 
 
 class BlindHarmony(Harmonizer):
@@ -56,7 +56,7 @@ class BlindHarmony(Harmonizer):
     def __init__(self, loop: LoopSettings | None = None, prior: FlowSettings | None = None) -> None:
         self.loop = loop or VARIANTS["ours"]
         self.prior = prior or sized(SIZES)
-        self.history: History | None = None
+        self.histories: dict[str, History] = {}
         self._flow: Any = None
         self._packed: dict[str, Tensor] = {}  # the averaged slices as a file keeps them, in 8 bits
         self._start: Tensor | None = None  # (D, H, W): averaged slices, each scaled to [0, 1] before
@@ -95,11 +95,12 @@ class BlindHarmony(Harmonizer):
         """
         generator = generator or torch.Generator().manual_seed(0)
         training, validation = self._prepare(view, generator)
-        self.history = train_prior(self._flow, training, validation, self.prior, generator, checkpoint, progress)
+        history = train_prior(self._flow, training, validation, self.prior, generator, checkpoint, progress)
+        self.histories = {"prior": history}
         self._flow.eval()
         return self
 
-    def first_steps(self, view: TargetOnly) -> float:
+    def fingerprint(self, view: TargetOnly) -> float:
         """Bits per pixel, mean over the first three batches."""
         generator = torch.Generator().manual_seed(0)
         training, validation = self._prepare(view, generator)
@@ -110,9 +111,7 @@ class BlindHarmony(Harmonizer):
         """A new flow, the averaged slices, and slices (B, 1, H, W) of training and of held-out people."""
         scans = view.target
         check_volumes(scans.images, scans.mask, what="target scans")
-        held_out = max(1, round(self.prior.validation_share * len(scans.images)))
-        if held_out >= len(scans.images):
-            raise ValueError(f"target scans: found {len(scans.images)} people, wanted at least 2, one of them held out")
+        last = held_out(len(scans.images), self.prior.validation_share)
         images = slice_minmax(scans.images * scans.mask)
         averaged = images.mean(0)[0]
         self._packed = packed_image(averaged, averaged > 0, most_bytes=START_BYTES)
@@ -120,8 +119,7 @@ class BlindHarmony(Harmonizer):
         self._tops = mean_tops(scans.images * scans.mask)
         self._moments = _mean_moments(images, scans.mask)
         self._flow = first_weights(lambda: new_flow(self.prior, images.shape[2:4]), generator)
-        training, validation = (slice(-held_out), slice(-held_out, None))
-        return tuple(brain_slices(images[people], scans.mask[people]) for people in (training, validation))
+        return tuple(brain_slices(images[people], scans.mask[people]) for people in (slice(last.start), last))
 
     # ------------------------------------------------------------------------------------------------------ harmonize
 
@@ -163,9 +161,10 @@ class BlindHarmony(Harmonizer):
         starts = self._starts(heights, masks).to(sources)
         generator = torch.Generator().manual_seed(0)  # of the released variant's noise: one scan, one result
         flow, encoding = self._flow.to(sources.device), Encoding(self.prior.bits)
+        size = BATCH.get(sources.device.type, BATCH["cpu"])
         parts = [
             optimise(flow, *chunk, self.loop, encoding=encoding, generator=generator)
-            for chunk in zip(starts.split(BATCH), sources.split(BATCH), masks.split(BATCH), strict=True)
+            for chunk in zip(*(slices.split(size) for slices in (starts, sources, masks)), strict=True)
         ]
         kinds = ("images", "ncc", "step_factor")
         return Result(*(torch.cat([getattr(part, kind) for part in parts]) for kind in kinds))
@@ -188,6 +187,10 @@ class BlindHarmony(Harmonizer):
     def settings(self) -> FlowSettings:
         """What the weights depend on: the prior's settings; those of the loop may change after."""
         return self.prior
+
+    @settings.setter
+    def settings(self, prior: FlowSettings) -> None:
+        self.prior = prior
 
     @property
     def tops(self) -> Tensor:

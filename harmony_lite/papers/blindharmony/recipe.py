@@ -37,15 +37,17 @@ def on_maps() -> tuple[Cohort, Cohort]:
     return tuple(group.with_maps(curves) for group in on_scanners())
 
 
-def fitted_judge(training: Cohort, checkpoint: Path | None = None, **options: Any) -> WhiteMatterUNet:
-    """The white-matter U-Net after training on the target's scans, or after some `steps` of it."""
+def train_judge(
+    judge: WhiteMatterUNet, training: Cohort, checkpoint: Path | None = None, **options: Any
+) -> WhiteMatterUNet:
+    """Train the white-matter U-Net on the target's scans, or for some `steps`."""
     white = training.largest_tissue == WHITE
-    return WhiteMatterUNet().fit(training.scans(TARGET), training.mask, white, checkpoint=checkpoint, **options)
+    return judge.fit(training.scans(TARGET), training.mask, white, checkpoint=checkpoint, **options)
 
 
-def first_steps_of_judge(few: Cohort) -> float:
+def begin_judge(judge: WhiteMatterUNet, few: Cohort) -> float:
     """Loss, mean over the first three batches."""
-    losses = fitted_judge(few, steps=3, progress=False).history.losses
+    losses = train_judge(judge, few, steps=3, progress=False).history.losses
     return sum(losses) / len(losses)
 
 
@@ -67,8 +69,9 @@ RECIPES = (
         WhiteMatterUNet.name,
         WhiteMatterUNet.variant,
         training_and_validation,
-        fitted_judge,
-        first_steps_of_judge,
+        WhiteMatterUNet,
+        train_judge,
+        begin_judge,
         overlaps,
         lambda _: {"target": TARGET},
     ),

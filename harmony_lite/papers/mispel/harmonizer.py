@@ -6,10 +6,10 @@ Harmonization of Paired Neuroimaging Data via Structure Preserving Embedding Lea
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -77,6 +77,13 @@ class Mispel(Harmonizer):
         """The same method for scans that have been through N4 already."""
         other = type(self)(replace(self.settings, bias_correction=False))
         return other.load_state(self.state()) if self.units is not None else other
+
+    def take_settings(self, stored: Mapping[str, Any]) -> Self:
+        """Take over the settings of a card; whether N4 runs here stays as it is, as scans may have been through N4."""
+        runs_n4 = self.settings.bias_correction
+        super().take_settings(stored)
+        self.settings = replace(self.settings, bias_correction=runs_n4)
+        return self
 
     # --------------------------------------------------------------------------------------------------------- images
 
@@ -182,17 +189,12 @@ class Mispel(Harmonizer):
             self.units.weights.copy_(solved_weights(*pixels, self.settings, absolute=absolute))
         return self
 
-    def first_steps(self, view: SeveralScanners) -> float:
+    def fingerprint(self, view: SeveralScanners) -> float:
         """Loss of step 1, mean over the first three batches."""
         slices = self.slices_of(view)
         generator = torch.Generator().manual_seed(0)
         _, history = learn_embeddings(slices, self.settings, generator=generator, progress=False, steps=3)
         return sum(history.losses) / len(history.losses)
-
-    @property
-    def history(self) -> History:
-        """Both steps in a row."""
-        return History.joined(self.histories.values())
 
     # ------------------------------------------------------------------------------------------------------ harmonize
 

@@ -23,7 +23,7 @@ def after_n4() -> tuple[Cohort, Cohort]:
     return tuple(group.corrected() for group in PEOPLE(PEOPLE_ON)[:2])
 
 
-def unfitted(variant: str) -> Mispel:
+def untrained(variant: str) -> Mispel:
     """For scans that have been through N4 already."""
     return Mispel.from_variant(variant).on_corrected()
 
@@ -41,7 +41,7 @@ RECIPES = tuple(
         Mispel.name,
         variant,
         people=after_n4,
-        unfitted=partial(unfitted, variant),
+        untrained=partial(untrained, variant),
         metric=between_scanners,
         about=lambda training: {"scanners": training.scanners},
     )
