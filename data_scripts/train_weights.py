@@ -1,6 +1,6 @@
 """Make the shipped weights again: every recipe on the active profile's training people.
 
-    python data_scripts/train_weights.py [NAME ...]
+    python data_scripts/train_weights.py [NAME ...] [--jobs N]
 
 What a recipe is stands in `harmony_lite/papers/recipes.py`, and each paper's in its folder. The cohort is simulated
 from the profile's seed and split by person: training people, and validation people, whose metric goes on the card; test
@@ -11,20 +11,24 @@ stopped.
 from __future__ import annotations
 
 import argparse
+import os
 import time
 
 from tqdm import tqdm
 
 from harmony_lite import weights
+from harmony_lite.cohort import make_scans
 from harmony_lite.papers.recipes import Recipe, recipes
 from harmony_lite.profiles import active
 from harmony_lite.storage import cache_folder
 
 
-def train(recipe: Recipe, *, commit: str) -> weights.Card:
+def train(recipe: Recipe, *, commit: str, jobs: int) -> weights.Card:
     """Train what a recipe says, measure it on the validation people, and ship it."""
     profile = active()
     training, validation = recipe.people()
+    for group in (training, validation):
+        make_scans(group, jobs)
     fingerprint = recipe.fingerprint(training)
     checkpoint = cache_folder() / "training" / f"{recipe.name}.{recipe.variant}.{profile.name}.checkpoint"
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
@@ -52,12 +56,14 @@ def main() -> None:
     known = recipes()
     names = list(dict.fromkeys(recipe.name for recipe in known))
     parser.add_argument("names", nargs="*", help=f"of {', '.join(names)}; all of them when absent")
-    asked = [name.replace("_", "-") for name in parser.parse_args().names] or names
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes that simulate (default: all)")
+    given = parser.parse_args()
+    asked = [name.replace("_", "-") for name in given.names] or names
     if set(asked) - set(names):
         parser.error(f"names: found {', '.join(asked)}, wanted some of {', '.join(names)}")
     commit = weights.current_commit()  # before the first file is replaced, which makes the checkout dirty
     for recipe in tqdm([one for one in known if one.name in asked], desc="weights", unit="file"):
-        card = train(recipe, commit=commit)
+        card = train(recipe, commit=commit, jobs=given.jobs)
         tqdm.write(f"{recipe.name}.{recipe.variant}: {card.metric} ({card.minutes:.2f} min)")
 
 

@@ -74,7 +74,7 @@ def simulate(arguments: argparse.Namespace) -> int:
 
     spacing = active().spacing if arguments.spacing is None else arguments.spacing
     cohort = Cohort.simulate(
-        subjects=arguments.subjects, scanners=arguments.scanners, spacing=spacing, seed=arguments.seed
+        arguments.subjects, arguments.scanners, spacing=spacing, seed=arguments.seed, jobs=arguments.jobs
     )
     with _folder_written_whole(out) as beside:
         cohort.to_files(beside)
@@ -273,6 +273,7 @@ def _simulate_arguments(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--spacing", type=_millimetres, metavar="MM", help="voxel size (default: the profile's, 2)")
     command.add_argument("--seed", type=int, default=0, metavar="S", help="same seed, same people (default: 0)")
+    command.add_argument("--jobs", type=_count, default=1, metavar="N", help="processes, side by side (default: 1)")
 
 
 def _train_arguments(command: argparse.ArgumentParser) -> None:

@@ -54,6 +54,19 @@ def digest_in_new_process(seed, cache):
     return done.stdout.strip()
 
 
+def test_several_processes_make_the_same_people_as_one(tmp_path, monkeypatch):
+    template()
+    found = {}
+    for jobs in (1, 4):
+        monkeypatch.setenv("HARMONY_CACHE", str(tmp_path / f"jobs{jobs}"))
+        (tmp_path / f"jobs{jobs}").mkdir()
+        cohort = Cohort.simulate(3, SCANNERS, SPACING, seed=5, jobs=jobs)
+        files = sorted(path.relative_to(cache_folder()) for path in cache_folder().rglob("scan-*.safetensors"))
+        assert len(files) == (0 if jobs == 1 else 6), "several processes make all at once, one makes what is asked for"
+        found[jobs] = [*(cohort.scans(s) for s in SCANNERS), cohort.labels, cohort.tissues, cohort.mask]
+    assert all(torch.equal(one, four) for one, four in zip(found[1], found[4], strict=True))
+
+
 def test_same_seed_same_bits_in_two_processes(tmp_path):
     template()  # prepared once; the people are made anew
     for name in ("a", "b"):
@@ -207,6 +220,8 @@ def test_wrong_folders(tmp_path):
         ({"ages": [120.0] * 8}, "found 120.0, wanted 18 to 95 years"),
         ({"spacing": 0.3}, "each 1 to 8 mm"),
         ({"subjects": 2, "ages": [30.0]}, "one for each of 2 subjects"),
+        ({"subjects": 1, "jobs": 0}, "jobs: found 0, wanted a whole number of at least 1"),
+        ({"subjects": 1, "jobs": 2.5}, "jobs: found 2.5, wanted a whole number"),
     ],
 )
 def test_wrong_arguments(arguments, message):

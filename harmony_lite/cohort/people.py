@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from numbers import Integral, Real
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +18,13 @@ from tqdm import tqdm
 
 from harmony_lite.cohort.changed import CorrectedScans, MappedTarget
 from harmony_lite.cohort.files import FilesInFolder, write_person
-from harmony_lite.cohort.simulated import SimulatedPeople, drawn_age
+from harmony_lite.cohort.side_by_side import make_scans
+from harmony_lite.cohort.simulated import SimulatedPeople
 from harmony_lite.cohort.source import Source
 from harmony_lite.cohort.views import Needs, OneReference, Paired, Scans, SeveralScanners, TargetOnly, Unpaired, View
 from harmony_lite.images.intensity_maps import MAPS
 from harmony_lite.images.slices import axial_slices
-from harmony_lite.simulate import full_name, preset
-from harmony_lite.simulate.anatomy import check_age, voxel_size
+from harmony_lite.simulate import full_name
 from harmony_lite.storage import cache_folder, written_whole
 
 __all__ = ["Cohort"]
@@ -54,6 +53,7 @@ class Cohort:
         ages: Sequence[float] | None = None,
         oversampling: float = 1.5,
         misregistration: float | None = None,
+        jobs: int = 1,
     ) -> Cohort:
         """Simulated people, every one of them on every scanner, as often as one likes.
 
@@ -69,31 +69,18 @@ class Cohort:
             oversampling: how much finer than the grid tissue is made (partial volume).
             misregistration: size of the rigid error of every scan, mm and degrees, in place of the scanners' own 0.45;
                 noise and the error's direction stay those of the scan.
+            jobs: above 1, so many processes make everybody's scan on each scanner at once, side by side; with 1 a scan
+                is made when it is asked for. The numbers are the same.
 
         Raises:
             ValueError: no people, an unknown or repeated scanner, ages of another number or out of range, a
-                misregistration below 0 or over 10 mm.
+                misregistration below 0 or over 10 mm, a number of jobs below 1.
         """
-        for name, number, least in (("subjects", subjects, 1), ("seed", seed, 0)):
-            if isinstance(number, bool) or not isinstance(number, Integral) or number < least:
-                raise ValueError(f"{name}: found {number!r}, wanted a whole number of at least {least}")
-        sizes = [spacing] if isinstance(spacing, str | Real) else list(spacing)
-        if any(isinstance(size, bool) or not isinstance(size, Real) for size in sizes):
-            raise ValueError(f"spacing: found {spacing!r}, wanted a number of mm or three")
-        if isinstance(scanners, str) or not all(isinstance(scanner, str) for scanner in scanners):
-            raise ValueError(f"scanners: found {scanners!r}, wanted a list of names of presets")
-        names = tuple(preset(scanner).name for scanner in scanners)
-        if not names or len(set(names)) < len(names):
-            raise ValueError(f"scanners: found {list(scanners)}, wanted at least one name and none twice")
-        if ages is not None and len(ages) != subjects:
-            raise ValueError(f"ages: found {len(ages)} of them, wanted one for each of {subjects} subjects")
-        drawn = [drawn_age(seed, i) for i in range(subjects)] if ages is None else [float(a) for a in ages]
-        for age in drawn:
-            check_age(age)
-        if misregistration is not None and not 0 <= misregistration <= 10:
-            raise ValueError(f"misregistration: found {misregistration:g}, wanted 0 to 10 mm")
-        people = SimulatedPeople(names, tuple(drawn), voxel_size(spacing), seed, oversampling, misregistration)
-        return cls(people, tuple(range(subjects)))
+        people = SimulatedPeople.asked_for(subjects, scanners, spacing, seed, ages, oversampling, misregistration)
+        cohort = cls(people, tuple(range(subjects)))
+        if jobs != 1:
+            make_scans(cohort, jobs)
+        return cohort
 
     @classmethod
     def from_files(cls, folder: str | Path) -> Cohort:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from torch import Tensor
 
 from harmony_lite import simulate
 from harmony_lite.simulate import Person, preset, scan, simulate_person
+from harmony_lite.simulate.anatomy import check_age, voxel_size
 from harmony_lite.storage import cache_folder, written_whole
 
 __all__ = ["SimulatedPeople", "drawn_age"]
@@ -49,6 +52,38 @@ class SimulatedPeople:
     seed: int
     oversampling: float
     misregistration: float | None = None  # mm and degrees, in place of each scanner's own
+
+    @classmethod
+    def asked_for(
+        cls,
+        subjects: int,
+        scanners: Sequence[str],
+        spacing: float | Sequence[float],
+        seed: int,
+        ages: Sequence[float] | None,
+        oversampling: float,
+        misregistration: float | None,
+    ) -> SimulatedPeople:
+        """What `Cohort.simulate` was asked for, checked (ValueError)."""
+        for name, number, least in (("subjects", subjects, 1), ("seed", seed, 0)):
+            if isinstance(number, bool) or not isinstance(number, Integral) or number < least:
+                raise ValueError(f"{name}: found {number!r}, wanted a whole number of at least {least}")
+        sizes = [spacing] if isinstance(spacing, str | Real) else list(spacing)
+        if any(isinstance(size, bool) or not isinstance(size, Real) for size in sizes):
+            raise ValueError(f"spacing: found {spacing!r}, wanted a number of mm or three")
+        if isinstance(scanners, str) or not all(isinstance(scanner, str) for scanner in scanners):
+            raise ValueError(f"scanners: found {scanners!r}, wanted a list of names of presets")
+        names = tuple(preset(scanner).name for scanner in scanners)
+        if not names or len(set(names)) < len(names):
+            raise ValueError(f"scanners: found {list(scanners)}, wanted at least one name and none twice")
+        if ages is not None and len(ages) != subjects:
+            raise ValueError(f"ages: found {len(ages)} of them, wanted one for each of {subjects} subjects")
+        drawn = [drawn_age(seed, i) for i in range(subjects)] if ages is None else [float(a) for a in ages]
+        for age in drawn:
+            check_age(age)
+        if misregistration is not None and not 0 <= misregistration <= 10:
+            raise ValueError(f"misregistration: found {misregistration:g}, wanted 0 to 10 mm")
+        return cls(names, tuple(drawn), voxel_size(spacing), seed, oversampling, misregistration)
 
     @property
     def names(self) -> list[str]:
