@@ -1,11 +1,12 @@
 """Compute our rows of the five papers' tables on held-out people, and the verdicts on their claims.
 
-    python data_scripts/compute_ledger.py [PAPER ...] [--jobs N]
+    python data_scripts/compute_ledger.py [PAPER ...] [--jobs N] [--verdicts]
 
 Writes `harmony_lite/papers/PAPER/results.PROFILE.json`, and `harmony_lite/ledger/real_pair.PROFILE.json` where the real
 scans are there.
 What is done for one person is kept in the cache folder: an interrupted run goes on where it stopped. Nothing that was
-made by other code than the present one is taken over.
+made by other code than the present one is taken over. `--verdicts` measures nobody: it judges the claims anew on the
+stored values, as after a change of what a weights' card says.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ from harmony_lite.evaluate.statistics import bootstrap_interval
 from harmony_lite.images import nifti
 from harmony_lite.interruption import terminated_as_interrupted
 from harmony_lite.ledger import cell_name, real_pair, rows, text
-from harmony_lite.ledger.results import real_pair_path, results_path, write
+from harmony_lite.ledger.convergence import trained_too_briefly
+from harmony_lite.ledger.results import real_pair_path, results, results_path, write
 from harmony_lite.ledger.rows import REAL_PAIR
 from harmony_lite.ledger.verdicts import judge
 from harmony_lite.papers import experiments
@@ -243,9 +245,9 @@ def _row(group: tuple[dict, ...], hashes: dict[tuple[str, str], str]) -> dict[st
 def verdicts(paper: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
     """The verdict on every claim whose cells have all been measured."""
     values = {cell_name(row): row["values"] for row in rows}
-    found = {}
+    found, too_brief = {}, trained_too_briefly(rows)
     for claim in load(paper).claims:
-        finding = judge(claim, values, generator=torch.Generator().manual_seed(0))
+        finding = judge(claim, values, generator=torch.Generator().manual_seed(0), too_brief=too_brief)
         if finding is not None:
             found[claim.id] = asdict(finding)
     return found
@@ -282,11 +284,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     known = experiments.computed_papers()
     parser.add_argument("papers", nargs="*", help=f"of {', '.join(known)}; all of them when absent")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: one a core)")
+    parser.add_argument("--verdicts", action="store_true", help="judge again on the stored values; measure nobody")
     given = parser.parse_args(arguments)
     try:
         papers = [load(paper).name for paper in given.papers] or list(known)
     except ValueError as error:
         parser.error(str(error))
+    if given.verdicts:
+        for paper in papers:
+            if content := results(paper):
+                content["claims"] = verdicts(paper, content["rows"])
+                tqdm.write(str(write(results_path(paper), content)))
+        return
     try:
         with terminated_as_interrupted():
             run(papers, max(1, given.jobs))

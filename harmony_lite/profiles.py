@@ -1,4 +1,7 @@
-"""How big a run is: `quick` for two processor cores, `full` for a GPU. Numbers only; no code asks which one is on.
+"""How big a run is. Numbers only; no code asks which one is on.
+
+`quick` is for two processor cores, `gpu` for what a GPU trains in minutes, `full` is as the papers print it; in `tiny`
+nothing is learned: it tries out in seconds whether a script runs through.
 
 What a profile says of everybody is here: people, spacing, slices, seed. The size of a network and the length of its
 training stand beside the settings of the method, as one set of settings per profile (`sized`).
@@ -12,7 +15,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TypeVar
 
-__all__ = ["FULL", "PROFILES", "QUICK", "Profile", "active", "sized"]
+__all__ = ["FULL", "GPU", "PROFILES", "QUICK", "TINY", "Profile", "active", "sized"]
 
 Settings = TypeVar("Settings")
 
@@ -66,7 +69,29 @@ FULL = Profile(
     lesson_subjects=16,
     seed=0,
 )
-PROFILES = {profile.name: profile for profile in (QUICK, FULL)}
+GPU = Profile(
+    name="gpu",
+    spacing=QUICK.spacing,  # its weights take the place of those of `quick`
+    slices=QUICK.slices,
+    train_subjects=128,  # what 16 processes simulate in half a minute on one scanner
+    validation_subjects=8,
+    test_subjects=16,
+    travelling_subjects=18,
+    lesson_subjects=6,
+    seed=100,  # other people than in `quick`, whose test people no training may see
+)
+TINY = Profile(
+    name="tiny",
+    spacing=4.0,
+    slices=4,
+    train_subjects=4,
+    validation_subjects=2,
+    test_subjects=2,
+    travelling_subjects=2,
+    lesson_subjects=2,
+    seed=100,
+)
+PROFILES = {profile.name: profile for profile in (QUICK, GPU, FULL, TINY)}
 
 
 @cache

@@ -31,6 +31,7 @@ __all__ = [
     "current_commit",
     "current_hardware",
     "load",
+    "read_card",
     "save",
     "settings_as_stored",
     "settings_to_store",
@@ -61,11 +62,11 @@ class Card:
         fingerprint: one number that the beginning of the training gives in float32 on a CPU, on a few people; a test
             repeats it. None for weights that no recipe of the package makes.
         settings: of the network and its training, by name; a method is built as they say (`settings_as_stored`).
-        recipe: whatever else decided the training: people, scanners, spacing.
+        recipe: whatever else decided the training: its `name` (method and variant), people, scanners, spacing.
         curves: of each part that was trained, by name: `unit` and `points`, at most 20 pairs of a step and a validation
             (smaller is better). Empty where nothing is trained step by step.
         converged: whether no part gained anything worth having in the last fifth of its training
-            (`harmony_lite.training.History`); None where nothing is trained step by step.
+            (`harmony_lite.training.History`); None where nothing is trained step by step, or no curve was kept.
     """
 
     sha256: str
@@ -178,7 +179,7 @@ def load(path: str | Path) -> tuple[dict[str, Tensor], Card]:
     path = _weights_path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: found no such file, wanted weights; `make weights` makes the shipped ones")
-    card = _read_card(card_path(path))
+    card = read_card(path)
     data = path.read_bytes()
     found = hashlib.sha256(data).hexdigest()
     if found != card.sha256:
@@ -287,7 +288,14 @@ def _stored(name: str, tensor: Tensor, half: bool, path: Path) -> Tensor:
     return tensor.contiguous().clone()  # safetensors refuses two names for one memory
 
 
-def _read_card(path: Path) -> Card:
+def read_card(path: Path) -> Card:
+    """The card of a weights file, without the weights.
+
+    Raises:
+        FileNotFoundError: no card.
+        ValueError: a card that cannot be read.
+    """
+    path = card_path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: found no such file, wanted the card of the weights beside it")
     wanted = sorted(field.name for field in fields(Card))

@@ -10,6 +10,7 @@ from scipy.stats import wasserstein_distance
 
 from harmony_lite import ledger, weights
 from harmony_lite.evaluate.statistics import bootstrap_interval
+from harmony_lite.ledger.convergence import trained_too_briefly
 from harmony_lite.ledger.verdicts import judge
 from harmony_lite.methods import load_method, method_class
 from harmony_lite.papers import experiments
@@ -50,9 +51,27 @@ def test_means_and_intervals_are_those_of_the_values(results):
 
 def test_verdicts_are_those_of_the_values(results):
     values = {ledger.cell_name(row): row["values"] for row in results["rows"]}
+    too_brief = trained_too_briefly(results["rows"])
     for claim in load(results["paper"]).claims:
-        found = judge(claim, values, generator=torch.Generator().manual_seed(0))
+        found = judge(claim, values, generator=torch.Generator().manual_seed(0), too_brief=too_brief)
         assert results["claims"].get(claim.id) == (found and asdict(found)), claim.id
+
+
+def test_no_claim_holds_or_is_contradicted_on_weights_that_had_not_converged(results):
+    cards = [weights.read_card(path) for path in weights.SHIPPED.glob("*.safetensors")]
+    brief = {card.sha256 for card in cards if card.converged is False}
+    judge_card = weights.read_card(weights.SHIPPED / "white-matter-unet.target.quick.safetensors")
+    rows = {ledger.cell_name(row): row for row in results["rows"]}
+    for claim in load(results["paper"]).claims:
+        claim = claim.among(rows)
+        cells = {cell.name for cell in (*claim.cells, *claim.against, *claim.baseline)} & set(rows)
+        rests = any(
+            rows[cell]["weights"] in brief or (rows[cell]["by"] == "white-matter U-Net" and not judge_card.converged)
+            for cell in cells
+        )
+        verdict = results["claims"].get(claim.id, {}).get("verdict")
+        assert not (rests and verdict in ("holds here", "contradicted here")), claim.id
+        assert rests or verdict != "training too short here", claim.id
 
 
 def test_rows_belong_to_the_weights_that_are_shipped(results):

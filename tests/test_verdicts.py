@@ -1,5 +1,7 @@
 """Verdicts from values per person: each rule against cases worked by hand."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -130,3 +132,18 @@ def test_a_gain_over_a_baseline():
 def test_people_have_to_be_the_same_everywhere():
     with pytest.raises(ValueError, match="different numbers of people"):
         judge(claim([cell("X")], [cell("Y")]), values(X_A=HIGH, Y_A=HIGH[:3]), generator=generator())
+
+
+@pytest.mark.parametrize("side", ["X", "Y"])
+def test_a_decision_on_weights_that_had_not_converged_is_put_off_with_its_numbers(side):
+    one = claim([cell("X")], [cell("Y")])
+    brief = {cell(side).name}
+    for better, worse, otherwise in ((HIGH, LOW, "holds here"), (LOW, HIGH, "contradicted here")):
+        usual = judge(one, values(X_A=better, Y_A=worse), generator=generator())
+        found = judge(one, values(X_A=better, Y_A=worse), generator=generator(), too_brief=brief)
+        assert (usual.verdict, found.verdict) == (otherwise, "training too short here")
+        assert replace(found, verdict=usual.verdict) == usual
+    open_still = judge(one, values(X_A=[1.0, 2.0, 3.0, 4.0], Y_A=LOOSE), generator=generator(), too_brief=brief)
+    assert open_still.verdict == "undecided"
+    elsewhere = judge(one, values(X_A=HIGH, Y_A=LOW), generator=generator(), too_brief={cell("Z").name})
+    assert elsewhere.verdict == "holds here"

@@ -3,6 +3,8 @@
 - *holds here*: the 95 % bootstrap interval over people excludes zero in the claimed direction;
 - *contradicted here*: it excludes zero the other way;
 - *undecided*: it includes zero;
+- *training too short here*: it excludes zero, but a cell rests on weights that were still getting better when their
+  training ended, as their card says (`converged`): longer training might turn it;
 - *not testable here*: with the reason.
 
 A claim that makes several comparisons holds where every one of them does. It is contradicted where one of them is, but
@@ -12,8 +14,8 @@ would contradict by chance in four runs of ten. "Here", because the people are s
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -21,10 +23,10 @@ import torch
 from harmony_lite.evaluate.statistics import BootstrapInterval, bootstrap_interval
 from harmony_lite.papers.printed import Cell, Claim
 
-__all__ = ["CONTRADICTED", "HOLDS", "NOT_TESTABLE", "UNDECIDED", "VERDICTS", "Finding", "judge"]
+__all__ = ["CONTRADICTED", "HOLDS", "NOT_TESTABLE", "TOO_SHORT", "UNDECIDED", "VERDICTS", "Finding", "judge"]
 
-HOLDS, CONTRADICTED, UNDECIDED, NOT_TESTABLE = VERDICTS = (
-    "holds here", "contradicted here", "undecided", "not testable here",
+HOLDS, CONTRADICTED, UNDECIDED, TOO_SHORT, NOT_TESTABLE = VERDICTS = (
+    "holds here", "contradicted here", "undecided", "training too short here", "not testable here",
 )  # fmt: skip
 RESAMPLES = 2000  # of people, for a count of cells
 
@@ -55,13 +57,20 @@ class Finding:
     weakest: str
 
 
-def judge(claim: Claim, values: Mapping[str, Sequence[float]], *, generator: torch.Generator) -> Finding | None:
+def judge(
+    claim: Claim,
+    values: Mapping[str, Sequence[float]],
+    *,
+    generator: torch.Generator,
+    too_brief: Set[str] = frozenset(),
+) -> Finding | None:
     """The verdict on a claim, or None where a cell that it speaks of has not been measured.
 
     Args:
         claim: as the paper's file states it.
         values: one value per person by the cells' names, the same people in the same order throughout.
         generator: of the bootstrap.
+        too_brief: names of the cells that rest on weights which had not converged.
 
     Raises:
         ValueError: values of different numbers of people.
@@ -70,6 +79,14 @@ def judge(claim: Claim, values: Mapping[str, Sequence[float]], *, generator: tor
     cells = {cell.name for cell in (*claim.cells, *claim.against, *claim.baseline)}
     if not claim.cells or not cells <= set(values):
         return None
+    finding = _judged(claim, cells, values, generator)
+    decided = finding.verdict in (HOLDS, CONTRADICTED)
+    return replace(finding, verdict=TOO_SHORT) if decided and cells & too_brief else finding
+
+
+def _judged(
+    claim: Claim, cells: Set[str], values: Mapping[str, Sequence[float]], generator: torch.Generator
+) -> Finding:
     table = {name: np.asarray(values[name], float) for name in cells}
     if len({len(column) for column in table.values()}) > 1:
         raise ValueError(f"{claim.id}: found values of different numbers of people, wanted one of each in every cell")

@@ -94,7 +94,12 @@ class Recipe:
 
     def facts(self, trained: Trainable, training: Cohort) -> dict[str, Any]:
         """What the card says of a training but its command, time and score, as `harmony_lite.weights.save` takes it."""
-        recipe = {"people": len(training), **self.about(training), "spacing mm": active().spacing}
+        recipe = {
+            "name": f"{self.name}.{self.variant}",
+            "people": len(training),
+            **self.about(training),
+            "spacing mm": active().spacing,
+        }
         settings = weights.settings_to_store(trained.settings)
         return {"settings": settings, "recipe": recipe, **History.described(trained.histories)}
 

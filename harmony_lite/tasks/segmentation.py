@@ -51,7 +51,9 @@ class SegmentationSettings:
 
 SIZES = {
     "quick": SegmentationSettings(width=16, training_steps=1500, batch=8),
+    "gpu": SegmentationSettings(width=32, training_steps=3000),
     "full": SegmentationSettings(training_steps=120_000),
+    "tiny": SegmentationSettings(width=3, training_steps=20, batch=4),
 }
 
 

@@ -57,8 +57,10 @@ class AdversarialSettings:
 SIZES = {
     # its discriminators are hardly better than chance after so few steps, and the rate is five times the printed one
     "quick": AdversarialSettings(width=12, training_steps=600, batch=2, learning_rate=1e-3),
+    "gpu": AdversarialSettings(width=32, training_steps=1500, batch=16),
     # supplement 2.3: the printed learning rate, and 40 epochs of 75,240 slices, which are 376,000 steps of 8
     "full": AdversarialSettings(training_steps=200_000, batch=8, learning_rate=2e-4),
+    "tiny": AdversarialSettings(width=2, training_steps=20, batch=2),
 }
 
 # ------------------------------------------------------------------------------------------------------------ layers

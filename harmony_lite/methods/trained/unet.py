@@ -44,7 +44,9 @@ class SupervisedSettings:
 
 SIZES = {
     "quick": SupervisedSettings(width=16, training_steps=1500, batch=8),  # 0.84 million parameters a network
+    "gpu": SupervisedSettings(width=18, training_steps=2500),  # four networks stay under 10 MB
     "full": SupervisedSettings(),
+    "tiny": SupervisedSettings(width=3, training_steps=20, batch=4),
 }
 
 

@@ -65,7 +65,9 @@ SIZES = {
         training_steps=2400,  # three quarters of an hour on one core
         batch=16,
     ),
+    "gpu": FlowSettings(hidden=48, training_steps=4000, batch=64),  # 3.8 million parameters: under 10 MB
     "full": FlowSettings(),
+    "tiny": FlowSettings(levels=2, steps=1, hidden=6, training_steps=20, batch=4),
 }
 
 

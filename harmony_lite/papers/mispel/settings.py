@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from harmony_lite.profiles import FULL, QUICK
+from harmony_lite.profiles import FULL, GPU, QUICK, TINY
 
 __all__ = ["SIZES", "VARIANTS", "MispelSettings"]
 
@@ -68,5 +68,7 @@ SIZES = {
         epochs=(36, 15),  # of 120 steps
         slices=QUICK.slices,
     ),
+    GPU.name: MispelSettings(epochs=(36, 15), batch=16, slices=GPU.slices),  # of the public code's width
     FULL.name: MispelSettings(slices=FULL.slices),
+    TINY.name: MispelSettings(width=2, embeddings=3, epochs=(4, 2), slices=TINY.slices),
 }
