@@ -32,6 +32,7 @@ __all__ = [
     "current_hardware",
     "load",
     "read_card",
+    "replace_shipped",
     "save",
     "settings_as_stored",
     "settings_to_store",
@@ -286,6 +287,12 @@ def _stored(name: str, tensor: Tensor, half: bool, path: Path) -> Tensor:
         if not torch.isfinite(tensor).all():
             raise ValueError(f"{path.name}: found values in {name!r} beyond 65504, wanted smaller ones, or half=False")
     return tensor.contiguous().clone()  # safetensors refuses two names for one memory
+
+
+def replace_shipped(path: Path, data: bytes, card: str) -> None:
+    """Put weights that were checked, and their card, in the place of others; the card is written last."""
+    _write(path, data)
+    _write(card_path(path), card.encode())
 
 
 def read_card(path: Path) -> Card:

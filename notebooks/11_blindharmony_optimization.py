@@ -159,8 +159,8 @@ print(people.about)
 # > The *gain* is the score of the result minus the score of the untouched source.
 # > A person's value is the mean of that person's two slices.
 # >
-# > These two heights flatter the method.
-# > Over the ledger's 20 heights and 16 people, the gain is 1.1 dB on Exp and -0.1 dB on the Vision; here the same method gains 4.4 and 1.4 dB.
+# > These two slice heights flatter the method.
+# > Over 20 heights and 16 people, as in the ledger (the project's table of results), the gain is 1.1 dB on Exp and -0.1 dB on the Vision; here the same method gains 4.4 and 1.4 dB.
 # > Trust the ledger's numbers, which notebook 12 shows, and read this notebook for how the method works.
 #
 # Gains differ by up to 3 dB between slices, so which slice should the figures show?
@@ -415,7 +415,8 @@ assert (nats["dropped"] > nats["kept"]).all()
 nats.round(1)
 
 # %% [markdown]
-# **Look at** the lengths of the bars: blue is what the paper keeps, orange what it drops.
+# **Look at** the numbers at the bars, in nats, the unit of a natural logarithm: blue is what the paper keeps, orange what it drops.
+# The blue bars are almost too short to be seen.
 
 # %% tags=["folded"]
 # @title What one shrink adds to the two terms of log p(x)
@@ -432,7 +433,7 @@ alt = "Bars. On the loop's first image the dropped term gains about 2,000 nats a
 show(figure, alt=alt)
 
 # %% [markdown]
-# The expectation fails: the dropped term is larger on all three, and hundreds of times larger in the loop.
+# The expectation fails: the dropped term is larger on all three, and hundreds of times larger on the loop's first image.
 # Both terms rise, so Equation 12 does make the image more probable, but not for the reason given.
 #
 # Why so large?
@@ -443,7 +444,7 @@ show(figure, alt=alt)
 # > Equation 11 lacks the factor $\tfrac12$, which we added.
 # > Equation 13 differentiates $\lVert MGx_h\rVert_1$ where it means $x$.
 # > Algorithm 1 never says what $z_0$ is; we read $z_0 = f(x_0)$.
-# > A density does not stay within $[0, 1]$, as section 3.2 writes.
+# > Section 3.2 writes that a density stays within $[0, 1]$; it need not.
 #
 # ## 6. Algorithm 1
 #
@@ -535,7 +536,7 @@ print(f"mean difference between this loop and the package's: {difference:.0e}")
 assert difference < 1e-4
 
 # %% [markdown]
-# **Expected** (by us): NCC goes to 1, and the result is better than the untouched source for the map and for both scanners.
+# **Expected** (by us): NCC goes to 1, and the result is better than the untouched source for Gamma 0.7 and for both scanners.
 #
 # **Your prediction.** Replace each `None` before you run on: `True` if you think that BlindHarmony brings this source closer to the target.
 
@@ -592,7 +593,7 @@ show(figure, alt=alt)
 #
 # ## 7. The step size
 #
-# **Question.** Why should $\beta_1$ be 1000?
+# **Question.** The paper sets $\beta_1 = 1000$. Why?
 #
 # **Idea.** Split $x$ into a part along the source and a rest $u$ that does not follow it; ask what one step does to $u$.
 #
@@ -683,7 +684,7 @@ show(figure, alt=alt)
 # 1000 overshoots on our 80 × 96 slices already, so we use $c = 1/3$.
 # At the paper's size, 1000 is about $c = 1/2$ on our slices; on the paper's own slices we cannot know.
 #
-# An overshooting loop does not explode: a step that is too long also raises the contrast of $x$, which makes the next step relatively shorter.
+# With a fixed $\beta_1$, an overshooting loop does not explode: a step that is too long also raises the contrast of $x$, which makes the next step relatively shorter.
 # NCC cannot see this damage.
 #
 # ## 8. The edge term
@@ -702,7 +703,10 @@ show(figure, alt=alt)
 
 # %% tags=["exercise", "exercise-11.4"]
 def flat_inside(size, inside, quantile):
-    """Pixels of the brain whose gradient lies strictly below the quantile of the brain's gradients; (D, H) bool."""
+    """Pixels of the brain whose gradient lies strictly below the quantile of the brain's gradients; (D, H) bool.
+
+    size: absolute gradient in one direction, (D, H); inside: the brain, (D, H) bool.
+    """
     raise NotImplementedError("your turn")
 
 
@@ -774,7 +778,7 @@ show(figure, alt=alt)
 # It also explains the paper's six equal numbers: the term was probably never at work.
 # The second fails.
 # Inside the brain the term *costs* 0.2 to 0.3 dB on the maps and about 0.1 dB on the scanners.
-# The subgradient knows signs only: it can move a pixel by $8 \times 0.001$ per direction and iteration, however small the gradient is.
+# The subgradient knows signs only: it can move a pixel by $8 \times 0.001$ per direction and iteration (8 is the sum of Sobel's absolute weights), however small the gradient is.
 #
 # ## 9. Where the ascent ends
 #
@@ -853,23 +857,23 @@ show(figure, alt=alt)
 # Every result inherits this contrast.
 # For the maps it is still an improvement; for the Vida it is a loss.
 #
-# The cure to test is a *sharp start*: the same $x_0$, stretched to the mean and the standard deviation that one training person's slice has on average.
+# The cure to test is a *sharp start*: the same $x_0$, stretched to the mean and the standard deviation of single training slices, averaged over people.
 #
 # ## 10. What each part buys
 #
 # **Question.** Flow, edges, step, start: which of them does the work?
 #
-# **Idea.** Change one part at a time, on the same slices.
+# **Idea.** Change one part at a time, on the same slices; the last four rows start from *no flow* and change one thing more.
 #
 # | name of the row | what changes |
 # | --- | --- |
 # | BlindHarmony | nothing |
 # | α = 0 | the flow is applied and undone, without a shrink |
 # | no flow | neither flow nor shrink; edges as before |
-# | no flow, no edges | and $\beta_2 = 0$ |
-# | no flow, long step | $c = 0.7$ instead of $1/3$ |
-# | no flow, common start | $x_0$ averaged over all heights, the literal reading of "the averaged image" |
-# | no flow, sharp start | the cure of section 9 |
+# | no flow, no edges | as *no flow*, and $\beta_2 = 0$ |
+# | no flow, long step | as *no flow*, and $c = 0.7$ instead of $1/3$ |
+# | no flow, common start | as *no flow*, and $x_0$ averaged over all heights, the literal reading of "the averaged image" |
+# | no flow, sharp start | as *no flow*, and the cure of section 9 |
 #
 # **Expected.**
 # (a) BlindHarmony is better than the source on all six sources.
@@ -956,10 +960,10 @@ assert list(by_alpha.values()) == sorted(by_alpha.values(), reverse=True)
 #
 # (c) holds.
 #
-# (d) holds: the contrast of the start was the bottleneck, and on these six slices, with a sharp start, even the Vida gains.
+# (d) holds: mean and contrast of the start were the bottleneck, and on these six slices, with a sharp start, even the Vida gains.
 # In the ledger, with more heights and people, the Vida still loses 0.7 dB with that start.
-# A long step helps for the same reason: each step multiplies the variance by $1 + c^2(1-\rho^2)$.
-# The common start loses several decibels.
+# A long step adds contrast too: the gradient is orthogonal to $\hat x$, so each step multiplies the variance by $1 + c^2(1-\rho^2)$.
+# The common start ends 5 to 10 dB below the untouched source: it has the edges of no slice.
 
 # %% [markdown]
 # ## What to take away
@@ -1013,7 +1017,7 @@ show(figure, alt=alt)
 
 # %% [markdown]
 # The numbers are nats per pixel, up to one constant.
-# Both expectations fail.
+# Neither expectation holds in full.
 # Of these pictures the black one is the likeliest, then the blurred average.
 # Among the scanned slices, the flat Vision beats the Trio on which the flow was trained.
 # So the full prior rewards smoothness, and the shrink pulls towards darkness and blur.
@@ -1030,7 +1034,7 @@ show(figure, alt=alt)
 # **Question.** Which of these matter? We change one at a time, on three slices of Gamma 0.7.
 #
 # **Expected.** Over the whole slice the black background fixes the offset, so the result is the source times a gain.
-# Rounding down costs half a grey level per iteration: $10 \times 0.5/255 \approx 0.02$ of the mean at 8 bits, a sixteenth of that at 12.
+# Rounding down costs half a grey level per iteration: $10 \times 0.5/255 \approx 0.02$ off the mean at 8 bits, a sixteenth of that at 12.
 
 # %%
 departures = {"no flow": free, "NCC, whole slice": free | {"inside": False}}
@@ -1095,7 +1099,7 @@ show(figure, alt=alt)
 iteration_sliders(movies)
 
 # %% [markdown]
-# A large $\alpha$ ends black, as Appendix A foretold.
+# A large $\alpha$ ends nearly black, as Appendix A foretold.
 # $c = 1$ adds the contrast that $x_0$ lacks; $c = 2.5$ overshoots.
 # A large $\beta_2$ draws its own mask into the picture.
 # So look at the image before you trust a decibel.

@@ -38,7 +38,7 @@ def test_environment_is_read_once(monkeypatch):
 
 def test_unknown_profile_is_refused_with_found_and_wanted(monkeypatch):
     monkeypatch.setenv("HARMONY_PROFILE", "medium")
-    with pytest.raises(ValueError, match=r"found 'medium', wanted one of quick, full"):
+    with pytest.raises(ValueError, match=r"found 'medium', wanted one of quick, gpu, full, tiny"):
         profiles.active()
 
 

@@ -2,8 +2,8 @@
 
 A paper's `recipe.py` names its recipes in `RECIPES`: those of its methods, and those of its judges. A judge is a
 network that scores methods, as the white-matter U-Net does (`harmony_lite.tasks`). A shipped method without a recipe
-there, BlindHarmony's prior among them, is trained on the target's training people; its card says the PSNR on two
-scanners. `data_scripts/train_weights.py` runs the recipes.
+there is trained on the target's training people; its card says the PSNR on two scanners.
+`data_scripts/train_weights.py` and `data_scripts/train_on_gpu.py` run the recipes.
 """
 
 from __future__ import annotations
@@ -61,6 +61,7 @@ class Recipe:
         begin: trains it for the first steps and returns one number that a test recognises, such as their mean loss.
         metric: what the card says of the validation people.
         about: what else the card says of the training.
+        share: how much of a GPU's minutes it wants, beside the other recipes (`data_scripts/train_on_gpu.py`).
     """
 
     name: str
@@ -71,6 +72,7 @@ class Recipe:
     begin: Callable[[Trainable, Cohort], float]
     metric: Callable[[Any, Cohort], Mapping[str, Any]]
     about: Callable[[Cohort], Mapping[str, Any]]
+    share: float = 1.0
 
     @property
     def path(self) -> Path:
@@ -112,6 +114,7 @@ def method_recipe(
     untrained: Callable[[], Harmonizer] | None = None,
     metric: Callable[[Any, Cohort], Mapping[str, Any]] | None = None,
     about: Callable[[Cohort], Mapping[str, Any]] | None = None,
+    share: float = 1.0,
 ) -> Recipe:
     """The recipe of a method; what is left out is as for a method without a recipe in a paper.
 
@@ -136,6 +139,7 @@ def method_recipe(
         begin,
         metric or psnr_by_scanner,
         about or (lambda _: {"target": TARGET}),
+        share,
     )
 
 

@@ -10,8 +10,8 @@ In reading order:
 - harmonizer.py: both as a method;
 - ncc_ascent.py: the loop without its flow, on whole volumes: what the flow has to beat;
 - experiment.py: Tables 1 to 4 and the supplement's Table 3;
-- recipe.py: on which people the comparators are trained, and the judge: the white-matter U-Net that scores Table 3. The
-  prior needs no recipe: the default of `harmony_lite.papers.recipes` is the target's training people;
+- recipe.py: on which people the prior, the comparators and the judge are trained; the judge is the white-matter U-Net
+  that scores Table 3;
 - exercises_10.py to exercises_12.py: of the notebooks; published.toml: what the paper prints, claims and numbers;
   results.PROFILE.json: what came out here.
 

@@ -2,7 +2,7 @@
 
 The comparators U-Net and CycleGAN see the source domains: the four scanners of Table 2, or the three intensity maps of
 Table 1. The judge is the white-matter U-Net that scores Table 3: it segments harmonized scans, and sees the target's
-scans alone. The prior has no recipe here: it is trained as `harmony_lite.papers.recipes` trains any method.
+scans alone, as the prior does.
 """
 
 from __future__ import annotations
@@ -60,9 +60,10 @@ def overlaps(judge: WhiteMatterUNet, validation: Cohort) -> dict[str, dict[str, 
 
 
 RECIPES = (
+    method_recipe("blindharmony", "ours", share=3.0),
     *(
-        method_recipe(network, variant, people=domains)
-        for network in ("cyclegan", "unet")
+        method_recipe(network, variant, people=domains, share=share)
+        for network, share in (("cyclegan", 2.0), ("unet", 1.0))
         for variant, domains in (("scanners", on_scanners), ("maps", on_maps))
     ),
     Recipe(
@@ -74,5 +75,6 @@ RECIPES = (
         begin_judge,
         overlaps,
         lambda _: {"target": TARGET},
+        share=0.5,
     ),
 )

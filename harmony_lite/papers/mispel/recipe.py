@@ -44,6 +44,7 @@ RECIPES = tuple(
         untrained=partial(untrained, variant),
         metric=between_scanners,
         about=lambda training: {"scanners": training.scanners},
+        share=0.5,
     )
     for variant in Mispel.variants
 )
