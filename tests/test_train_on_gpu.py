@@ -116,7 +116,7 @@ def test_steps_are_those_that_fit_into_the_time(monkeypatch, tmp_path):
     assert script.planned(mispel, None, 37.0, tmp_path / "c.json")["epochs"] == [
         18,
         8,
-    ]  # a step of the trials is a twentieth of an epoch
+    ]
 
 
 # ------------------------------------------------------------------------------------------------------------ adoption
