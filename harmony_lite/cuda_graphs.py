@@ -6,6 +6,7 @@ launches all of them at once (PyTorch, "CUDA graphs").
 
 from __future__ import annotations
 
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
@@ -15,6 +16,7 @@ from torch import Tensor
 
 __all__ = ["GraphCache", "on_side_stream", "recorded"]
 
+_Recording = tuple[tuple[Tensor, ...], Callable[[], Tensor]]  # where its inputs lie, and the replay
 WARM_UP = 3  # calls before a recording: libraries choose their kernels and take their memory in the first ones
 
 
@@ -67,36 +69,45 @@ class GraphCache:
 
     def __init__(self, most: int = 4) -> None:
         self.most = most
-        self._graphs: OrderedDict[Hashable, tuple[tuple[Tensor, ...], Callable[[], Tensor]]] = OrderedDict()
+        self._graphs: OrderedDict[Hashable, _Recording | None] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._graphs)
 
     def __call__(self, key: Hashable, function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
-        """`function(*inputs)`; on a CPU, and where gradients are wanted, by calling the function.
+        """`function(*inputs)`; by calling it on a CPU, where gradients are wanted, or where nothing can be recorded.
 
         Args:
             key: whatever else the function's work depends on: settings, and the state of its weights.
             function: tensors to one tensor, without chance.
             inputs: on one device.
         """
-        if not inputs[0].is_cuda or torch.is_grad_enabled():
+        if not self._runs_from_a_graph(inputs[0]):
             return function(*inputs)
         key = key, *((tuple(tensor.shape), tensor.dtype, tensor.device) for tensor in inputs)
         if key not in self._graphs:
-            self._graphs[key] = self._recorded(function, inputs)
+            try:
+                self._graphs[key] = self._recorded(function, inputs)
+            except RuntimeError as error:
+                why = str(error).splitlines()[0]
+                warnings.warn(f"this runs without a CUDA graph, several times slower: {why}", stacklevel=3)
+                self._graphs[key] = None
             while len(self._graphs) > self.most:
                 self._graphs.popitem(last=False)
         self._graphs.move_to_end(key)
+        if self._graphs[key] is None:
+            return function(*inputs)
         places, replay = self._graphs[key]
         for place, tensor in zip(places, inputs, strict=True):
             place.copy_(tensor)
         return replay().clone()
 
     @staticmethod
-    def _recorded(
-        function: Callable[..., Tensor], inputs: Sequence[Tensor]
-    ) -> tuple[tuple[Tensor, ...], Callable[[], Tensor]]:
+    def _runs_from_a_graph(tensor: Tensor) -> bool:
+        return tensor.is_cuda and not torch.is_grad_enabled()
+
+    @staticmethod
+    def _recorded(function: Callable[..., Tensor], inputs: Sequence[Tensor]) -> _Recording:
         places = tuple(tensor.clone() for tensor in inputs)
         for _ in range(WARM_UP):
             on_side_stream(lambda: function(*places))

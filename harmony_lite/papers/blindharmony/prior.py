@@ -130,10 +130,11 @@ def train_prior(
     progress: bool,
     *,
     steps: int | None = None,
+    capture: bool = True,
 ) -> History:
     """Maximize the likelihood of slices (B, 1, H, W) in [0, 1] (Equations 6 to 8), in bits per pixel.
 
-    `steps` stops early, on the way of the whole schedule.
+    `steps` stops early, on the way of the whole schedule; `capture` as in `harmony_lite.training.train`.
     """
     encoding = Encoding(prior.bits)
     optimizer = Adam(flow.parameters(), lr=prior.learning_rate)
@@ -160,5 +161,5 @@ def train_prior(
         scheduler=CosineAnnealingLR(optimizer, prior.training_steps),
         validate=validate, validate_every=max(1, prior.training_steps // CURVE_POINTS), unit="bits per pixel",
         checkpoint=checkpoint, recipe={name: getattr(prior, name) for name in prior.__dataclass_fields__},
-        gradient_clip=GRADIENT_CLIP, progress=progress,
+        gradient_clip=GRADIENT_CLIP, capture=capture, progress=progress,
     )  # fmt: skip
