@@ -346,7 +346,7 @@ def start(*argv, cwd, **environment):
         (
             ["harmonize", "--method", "percentile", "good.nii.gz", "out.nii.gz"],
             {"HARMONY_PROFILE": "huge"},
-            "HARMONY_PROFILE: found 'huge', wanted one of quick, full",
+            "HARMONY_PROFILE: found 'huge', wanted one of quick, gpu, full, tiny",
         ),
     ],
 )

@@ -87,7 +87,7 @@ PAPERS_AND_FITS = (None, "blindharmony", "hail")
 # a file of each kind, and whose values depend on it
 CHANGES = {
     "nets/spline.py": PAPERS_AND_FITS,
-    "training.py": PAPERS_AND_FITS,
+    "training/loop.py": PAPERS_AND_FITS,
     "storage.py": PAPERS_AND_FITS,
     "profiles.py": PAPERS_AND_FITS,
     "simulate/physics.py": PAPERS_AND_FITS,

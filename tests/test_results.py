@@ -66,7 +66,8 @@ def test_no_claim_holds_or_is_contradicted_on_weights_that_had_not_converged(res
         claim = claim.among(rows)
         cells = {cell.name for cell in (*claim.cells, *claim.against, *claim.baseline)} & set(rows)
         rests = any(
-            rows[cell]["weights"] in brief or (rows[cell]["by"] == "white-matter U-Net" and not judge_card.converged)
+            rows[cell]["weights"] in brief
+            or (rows[cell]["by"] == "white-matter U-Net" and judge_card.converged is False)
             for cell in cells
         )
         verdict = results["claims"].get(claim.id, {}).get("verdict")
