@@ -20,7 +20,7 @@ from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from train_on_gpu import members_of, names_of, trained_recipes
+from train_on_gpu import members_of, trained_recipes
 
 from harmony_lite import weights
 from harmony_lite.papers.recipes import Recipe
@@ -88,7 +88,7 @@ def adopt(out: Path) -> list[str]:
 
 def change(recipe: Recipe, card: weights.Card, path: Path) -> str:
     """What an adoption changes: sizes, minutes, whether the training had converged, scores."""
-    line = f"{names_of(recipe)}: {path.stat().st_size:,} bytes, {card.minutes:g} min, converged {card.converged}"
+    line = f"{recipe.label}: {path.stat().st_size:,} bytes, {card.minutes:g} min, converged {card.converged}"
     line += f", {json.dumps(card.metric)}"
     if recipe.path.is_file():
         before = weights.read_card(recipe.path)

@@ -40,6 +40,7 @@ from torch import Tensor
 
 from harmony_lite import weights
 from harmony_lite.cohort import Cohort, make_scans
+from harmony_lite.cohort.side_by_side import start_worker
 from harmony_lite.papers.recipes import Recipe, Trainable, recipes
 from harmony_lite.profiles import GPU, active
 from harmony_lite.storage import written_whole
@@ -51,15 +52,10 @@ PROBES = (20, 80)  # steps of the two trials that tell how long a step takes; bo
 PICTURE = "pictures.png"
 
 
-def names_of(recipe: Recipe) -> str:
-    """`METHOD.VARIANT`."""
-    return f"{recipe.name}.{recipe.variant}"
-
-
 def trained_recipes() -> dict[str, Recipe]:
     """The recipes that train networks, those first that need the fewest scans."""
     found = [recipe for recipe in recipes() if recipe.untrained().is_trained]
-    return {names_of(recipe): recipe for recipe in sorted(found, key=lambda one: len(one.people()[0].scanners))}
+    return {recipe.label: recipe for recipe in sorted(found, key=lambda one: len(one.people()[0].scanners))}
 
 
 def chosen(asked: str | None) -> dict[str, Recipe]:
@@ -79,15 +75,15 @@ def train_one(recipe: Recipe, seconds: float, out: Path) -> None:
     """Train a recipe within some seconds, or go on with it, and add what came of it to OUT."""
     folder = unfinished(out)
     training, validation = recipe.people()
-    settings = planned(recipe, training, seconds, folder / f"{names_of(recipe)}.settings.json")
+    settings = planned(recipe, training, seconds, folder / f"{recipe.label}.settings.json")
     trained = recipe.untrained().take_settings(settings)
-    trained = recipe.train(trained, training, folder / f"{names_of(recipe)}.checkpoint")
+    trained = recipe.train(trained, training, folder / f"{recipe.label}.checkpoint")
     on_device = OnDevice(trained, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-    path = folder / f"{names_of(recipe)}.safetensors"
+    path = folder / f"{recipe.label}.safetensors"
     weights.save(
         trained.state(),
         path,
-        command=f"HARMONY_PROFILE={active().name} python data_scripts/train_on_gpu.py OUT --recipes {names_of(recipe)}",
+        command=f"HARMONY_PROFILE={active().name} python data_scripts/train_on_gpu.py OUT --recipes {recipe.label}",
         profile=active().name,
         data_seed=active().seed,
         minutes=round(sum(history.seconds for history in trained.histories.values()) / 60, 3),
@@ -102,10 +98,10 @@ def train_one(recipe: Recipe, seconds: float, out: Path) -> None:
         {
             path.name: path.read_bytes(),
             weights.card_path(path).name: weights.card_path(path).read_bytes(),
-            f"{names_of(recipe)}.npz": pictures.getvalue(),
+            f"{recipe.label}.npz": pictures.getvalue(),
         },
     )
-    for left in folder.glob(f"{names_of(recipe)}.*"):
+    for left in folder.glob(f"{recipe.label}.*"):
         left.unlink()
 
 
@@ -282,13 +278,6 @@ class Waiting:
 def simulate(recipe: str, group: int, person: int) -> None:
     """Make the scans of one of a recipe's training (0) or validation (1) people."""
     make_scans(trained_recipes()[recipe].people()[group].subset([person]), 1)
-
-
-def start_worker() -> None:
-    """A process that simulates: one thread, no bars; the parent is interrupted, not it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    torch.set_num_threads(1)
-    os.environ["TQDM_DISABLE"] = "1"
 
 
 def run(todo: Mapping[str, Recipe], out: Path, *, minutes: float, jobs: int, together: int) -> None:

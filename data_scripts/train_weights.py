@@ -30,7 +30,7 @@ def train(recipe: Recipe, *, commit: str, jobs: int) -> weights.Card:
     for group in (training, validation):
         make_scans(group, jobs)
     fingerprint = recipe.fingerprint(training)
-    checkpoint = cache_folder() / "training" / f"{recipe.name}.{recipe.variant}.{profile.name}.checkpoint"
+    checkpoint = cache_folder() / "training" / f"{recipe.label}.{profile.name}.checkpoint"
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
     began = time.perf_counter()
     trained = recipe.train(recipe.untrained(), training, checkpoint)
@@ -64,7 +64,7 @@ def main() -> None:
     commit = weights.current_commit()  # before the first file is replaced, which makes the checkout dirty
     for recipe in tqdm([one for one in known if one.name in asked], desc="weights", unit="file"):
         card = train(recipe, commit=commit, jobs=given.jobs)
-        tqdm.write(f"{recipe.name}.{recipe.variant}: {card.metric} ({card.minutes:.2f} min)")
+        tqdm.write(f"{recipe.label}: {card.metric} ({card.minutes:.2f} min)")
 
 
 if __name__ == "__main__":

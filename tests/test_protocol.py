@@ -147,7 +147,7 @@ def test_a_fit_refuses(case, spoil, message):
         fit(case.unfitted(), changed(view_for(case.method.needs), spoil))
 
 
-def test_fingerprint_are_one_number_that_comes_again(case):
+def test_a_fingerprint_is_one_number_that_comes_again(case):
     view = view_for(case.method.needs)
     found = [case.unfitted().fingerprint(view) for _ in range(2)]
     assert np.isfinite(found[0]) and found[0] == found[1]

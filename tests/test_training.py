@@ -137,8 +137,8 @@ def test_a_cell_that_is_run_again_in_the_same_process_goes_on(tmp_path):
     assert_same_bits(model.state_dict(), whole.state_dict())
 
 
-def test_ctrl_c_is_answered_after_the_step_and_resumes_to_the_same_bits(tmp_path):
-    whole, expected = start()
+def interrupted_in_step_six(**options):
+    """A training in whose sixth step Ctrl-C is pressed; what answers to it is afterwards what it was before."""
     calls = []
 
     def pressed(model, batch, generator):
@@ -150,10 +150,15 @@ def test_ctrl_c_is_answered_after_the_step_and_resumes_to_the_same_bits(tmp_path
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with pytest.raises(KeyboardInterrupt):
-            start(loss=pressed, checkpoint=tmp_path / "a.pt")
+            start(loss=pressed, **options)
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_is_answered_after_the_step_and_resumes_to_the_same_bits(tmp_path):
+    whole, expected = start()
+    interrupted_in_step_six(checkpoint=tmp_path / "a.pt")
     assert torch.load(tmp_path / "a.pt", weights_only=True)["history"]["losses"] == expected.losses[:6]
     resumed, history = start(checkpoint=tmp_path / "a.pt")
     assert history.losses == expected.losses
@@ -483,20 +488,7 @@ def test_captured_steps_give_the_losses_of_eager_ones(monkeypatch, without_dropo
 def test_captured_steps_resume_to_the_same_bits(tmp_path, monkeypatch, without_dropout):
     with as_if_captured(monkeypatch):
         whole, expected = start(validate=validation, validate_every=5)
-        calls = []
-
-        def pressed(model, batch, generator):
-            calls.append(1)
-            if len(calls) == 6:
-                os.kill(os.getpid(), signal.SIGINT)
-            return batch_loss(model, batch, generator)
-
-        before = signal.signal(signal.SIGINT, signal.default_int_handler)
-        try:
-            with pytest.raises(KeyboardInterrupt):
-                start(loss=pressed, validate=validation, validate_every=5, checkpoint=tmp_path / "a.pt")
-        finally:
-            signal.signal(signal.SIGINT, before)
+        interrupted_in_step_six(validate=validation, validate_every=5, checkpoint=tmp_path / "a.pt")
         saved = torch.load(tmp_path / "a.pt", weights_only=True)
         assert saved["step"] == 6 and saved["history"]["losses"] == expected.losses[:6]
         resumed, history = start(validate=validation, validate_every=5, checkpoint=tmp_path / "a.pt")

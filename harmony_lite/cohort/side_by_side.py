@@ -14,7 +14,7 @@ from tqdm import tqdm
 if TYPE_CHECKING:
     from harmony_lite.cohort.people import Cohort
 
-__all__ = ["make_scans"]
+__all__ = ["make_scans", "start_worker"]
 
 
 def make_scans(cohort: Cohort, jobs: int) -> None:
@@ -38,7 +38,7 @@ def make_scans(cohort: Cohort, jobs: int) -> None:
             _make(person)
         return
     context = multiprocessing.get_context("spawn")  # a forked child of a process that has used torch may hang
-    with ProcessPoolExecutor(min(jobs, len(people)), mp_context=context, initializer=_start_worker) as pool:
+    with ProcessPoolExecutor(min(jobs, len(people)), mp_context=context, initializer=start_worker) as pool:
         waiting = [pool.submit(_make, person) for person in people]
         try:
             for done in tqdm(as_completed(waiting), **progress):
@@ -53,7 +53,8 @@ def _make(person: Cohort) -> None:
         person.scans(scanner)
 
 
-def _start_worker() -> None:
+def start_worker() -> None:
+    """A process that simulates: one thread, no bars."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is interrupted and lets us finish the person in hand
     torch.set_num_threads(1)
     os.environ["TQDM_DISABLE"] = "1"

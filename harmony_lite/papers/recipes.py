@@ -75,11 +75,16 @@ class Recipe:
     share: float = 1.0
 
     @property
+    def label(self) -> str:
+        """`METHOD.VARIANT`."""
+        return f"{self.name}.{self.variant}"
+
+    @property
     def path(self) -> Path:
         """Where the weights are shipped, for the active profile or once for all."""
         by_profile = self.name not in names() or _shipping(self.name).by_profile
         profile = active().name if by_profile else QUICK.name
-        return weights.SHIPPED / f"{self.name}.{self.variant}.{profile}.safetensors"
+        return weights.SHIPPED / f"{self.label}.{profile}.safetensors"
 
     def fingerprint(self, training: Cohort, settings: Mapping[str, Any] | None = None) -> float:
         """The number for a card: the first steps on `FEW` of the people, in float32 on a CPU, with small batches.
@@ -97,7 +102,7 @@ class Recipe:
     def facts(self, trained: Trainable, training: Cohort) -> dict[str, Any]:
         """What the card says of a training but its command, time and score, as `harmony_lite.weights.save` takes it."""
         recipe = {
-            "name": f"{self.name}.{self.variant}",
+            "name": self.label,
             "people": len(training),
             **self.about(training),
             "spacing mm": active().spacing,
