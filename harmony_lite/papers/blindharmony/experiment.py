@@ -8,8 +8,8 @@ maximum, as in the paper, and methods that give slices in [0, 1] are taken at th
 by slice on the maps and on volumes for the scanners, as the paper says (sections 4.3 and 4.4), and SSIMH, of which it
 says the latter only, likewise; the other form stands beside. BlindHarmony is the variant `ours`: its step c is 1/3
 where the paper prints beta1 = 1000, and 1/6 where it prints 500, since on slices of this size the printed weights are
-other steps. On the maps `paper` and `released` stand beside; everywhere the same ascent without the flow, and that
-ascent from an x0 with the contrast of one person's slice. U-net and CycleGAN are trained on the same training people as
+other steps, and its x0 has the contrast of one person's slice. On the maps `paper` and `released` stand beside;
+everywhere the same ascent without the flow, and both from an x0 that has the contrast of the average. U-net and CycleGAN are trained on the same training people as
 the flow, on pairs and on different people.
 """
 
@@ -54,9 +54,10 @@ PRINTED_STEP = 1 / 3  # c, where the paper prints beta1 = 1000
 
 ITSELF = Entry("BlindHarmony", *OURS)
 ITS_VARIANTS = beside("blindharmony:paper", "blindharmony:released")
-WITHOUT_FLOW = (
+CHANGED = (
     Entry("ascent without the flow", *OURS, changes=(("use_flow", False),)),
-    Entry("the same from full contrast", *OURS, changes=(("use_flow", False), ("start", "at full contrast"))),
+    Entry("from the average as it is", *OURS, changes=(("start", "at the same height"),)),
+    Entry("the same without the flow", *OURS, changes=(("start", "at the same height"), ("use_flow", False))),
 )
 CLASSICAL = beside("affine-match", "nyul", "white-stripe", "ncc-ascent")
 ON_MAPS = (
@@ -69,7 +70,7 @@ ON_MAPS = (
         for domain, name in (("Exp", "exp"), ("Log", "log"), ("Gamma0.7", "gamma0.7"))
     ),
     *ITS_VARIANTS,
-    *WITHOUT_FLOW,
+    *CHANGED,
     *beside("histogram-matching:volume", "ssimh:volume"),
     *CLASSICAL,
 )
@@ -79,7 +80,7 @@ ON_SCANNERS = (
     Entry("SSIMH", "ssimh", "volume"),
     Entry("CycleGAN each", "cyclegan", "scanners"),
     Entry("U-net each", "unet", "scanners"),
-    *WITHOUT_FLOW,
+    *CHANGED,
     *beside("histogram-matching:slice", "ssimh:slice"),
     *CLASSICAL,
     *beside("n4", "combat:target", "ravel"),

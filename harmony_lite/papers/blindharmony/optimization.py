@@ -61,7 +61,8 @@ class LoopSettings:
         start: x0, an average over the target's training people (a height is an axial position). "at the same height":
             their averaged slice at the source slice's height. "of all heights": one slice, averaged over all heights
             too. "at full contrast": the averaged slice at the same height, stretched to the mean and deviation that
-            one person's slice has there, because averaging people takes contrast away.
+            one person's slice has there. Averaging people takes contrast away, and Equation 13 does not bring it back;
+            `ours` starts here, the other variants as the paper and the public code do.
         use_flow: False leaves the flow out, and with it Equation 12: the ascent that the flow is held against.
     """
 
@@ -84,7 +85,7 @@ class LoopSettings:
 
 
 VARIANTS = {
-    "ours": LoopSettings(beta1=None, inside=True),
+    "ours": LoopSettings(beta1=None, inside=True, start="at full contrast"),
     "paper": LoopSettings(start="of all heights"),
     "released": LoopSettings(centred=False, dequantize="noise", after_shrink=True),
 }
@@ -253,6 +254,8 @@ def latent_step(
         finite = decoded.isfinite().all(3, keepdim=True).all(2, keepdim=True)
         return torch.where(finite, decoded.clamp(0, 1), images)
 
+    if not images.is_cuda:
+        return step(images, *noise)
     weights = tuple((tensor.data_ptr(), tensor._version) for tensor in chain(flow.parameters(), flow.buffers()))
     return _GRAPHS((settings.alpha, encoding, weights), step, images, *noise)
 
