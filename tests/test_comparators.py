@@ -53,14 +53,15 @@ def test_a_far_pixel_reaches_the_output_through_the_deepest_level():
     assert float(image.grad[0, 0, 48, 8].abs()) > 0
 
 
-def test_cyclegan_is_as_the_supplement_says():
+def test_cyclegan_is_as_the_supplement_says_but_for_one_normalization():
     generator, judge = Generator(3), discriminator(3)
     convolutions = [m for m in generator.modules() if isinstance(m, torch.nn.Conv2d)]
     blocks = [part for part in generator.change if sum(isinstance(m, torch.nn.Conv2d) for m in part.modules()) == 2]
     assert len(blocks) == RESIDUAL_BLOCKS == 9 and len(convolutions) == 2 + 2 * 9 + 3
     assert sum(isinstance(m, torch.nn.Conv2d) for m in judge.modules()) == 5
     assert sum(isinstance(m, torch.nn.LeakyReLU) for m in judge.modules()) == 4
-    assert sum(isinstance(m, torch.nn.InstanceNorm2d) for m in judge.modules()) == 4
+    assert sum(isinstance(m, torch.nn.InstanceNorm2d) for m in judge.modules()) == 3  # the supplement: 4
+    assert not isinstance(judge[1], torch.nn.InstanceNorm2d)  # the discriminator sees brightness and contrast
     images = torch.rand(2, 1, 32, 40, generator=torch.Generator().manual_seed(0))
     assert torch.equal(generator(images), images)  # where it begins
     features = torch.rand(2, 6, 8, 10, generator=torch.Generator().manual_seed(0))
