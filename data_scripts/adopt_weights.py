@@ -16,7 +16,7 @@ import os
 import shutil
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -74,7 +74,7 @@ def adopt(out: Path) -> list[str]:
         cards = {}
         for path, (recipe, card) in found.items():
             fingerprint = recipe.fingerprint(recipe.people()[0], card.settings)
-            cards[path] = json.dumps(asdict(card) | {"fingerprint": fingerprint}, indent=2, sort_keys=True) + "\n"
+            cards[path] = replace(card, fingerprint=fingerprint)
         total = sum(path.stat().st_size for path in found)
         kept = {path for path in weights.SHIPPED.glob("*.safetensors")} - {recipe.path for recipe, _ in found.values()}
         total += sum(path.stat().st_size for path in kept)
@@ -82,7 +82,7 @@ def adopt(out: Path) -> list[str]:
             raise ValueError(f"{out}: found {total:,} bytes with what stays, wanted at most {weights.TOTAL_LIMIT:,}")
         for path, (recipe, card) in found.items():
             lines.append(change(recipe, card, path))
-            weights.replace_shipped(recipe.path, path.read_bytes(), cards[path])
+            weights.write_pair(recipe.path, path.read_bytes(), cards[path])
     return lines
 
 

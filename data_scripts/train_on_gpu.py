@@ -44,6 +44,7 @@ from harmony_lite.cohort.side_by_side import start_worker
 from harmony_lite.papers.recipes import Recipe, Trainable, recipes
 from harmony_lite.profiles import GPU, active
 from harmony_lite.storage import written_whole
+from harmony_lite.training import History
 
 FILE_LIMIT = 16 * 2**20  # bytes of a file in OUT
 TOGETHER = 3  # trainings that share a GPU
@@ -86,7 +87,7 @@ def train_one(recipe: Recipe, seconds: float, out: Path) -> None:
         command=f"HARMONY_PROFILE={active().name} python data_scripts/train_on_gpu.py OUT --recipes {recipe.label}",
         profile=active().name,
         data_seed=active().seed,
-        minutes=round(sum(history.seconds for history in trained.histories.values()) / 60, 3),
+        minutes=round(seconds_of(trained) / 60, 3),
         metric=recipe.metric(on_device, validation),
         precision="32-true" + ", convolutions in tf32" * torch.cuda.is_available(),
         **recipe.facts(trained, training),
@@ -141,8 +142,12 @@ def scaled(settings: Mapping[str, Any], share: float) -> dict[str, Any]:
 
 def time_of(recipe: Recipe, training: Cohort, settings: Mapping[str, Any]) -> float:
     """Seconds of a training with these settings."""
-    trained = recipe.train(recipe.untrained().take_settings(settings), training, None)
-    return sum(history.seconds for history in trained.histories.values())
+    return seconds_of(recipe.train(recipe.untrained().take_settings(settings), training, None))
+
+
+def seconds_of(trained: Trainable) -> float:
+    """Seconds that all parts of a method or a judge were trained for."""
+    return History.joined(trained.histories.values()).seconds
 
 
 class OnDevice:

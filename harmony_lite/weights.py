@@ -32,12 +32,12 @@ __all__ = [
     "current_hardware",
     "load",
     "read_card",
-    "replace_shipped",
     "save",
     "settings_as_stored",
     "settings_to_store",
     "shipped",
     "without_counters",
+    "write_pair",
 ]
 
 SHIPPED = Path(__file__).parent / "shipped"
@@ -153,18 +153,8 @@ def save(
         curves=dict(curves or {}),
         converged=converged,
     )
-    text = _card_text(card, path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _write(path, data)  # an interruption between the two leaves a pair whose hashes differ, which `load` refuses
-    _write(card_path(path), text)
+    write_pair(path, data, card)
     return card
-
-
-def _card_text(card: Card, path: Path) -> bytes:
-    try:
-        return (json.dumps(asdict(card), indent=2, sort_keys=True, allow_nan=False) + "\n").encode()
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{card_path(path).name}: found a card that JSON cannot hold: {error}") from error
 
 
 def load(path: str | Path) -> tuple[dict[str, Tensor], Card]:
@@ -289,10 +279,21 @@ def _stored(name: str, tensor: Tensor, half: bool, path: Path) -> Tensor:
     return tensor.contiguous().clone()  # safetensors refuses two names for one memory
 
 
-def replace_shipped(path: Path, data: bytes, card: str) -> None:
-    """Put weights that were checked, and their card, in the place of others; the card is written last."""
+def write_pair(path: Path, data: bytes, card: Card) -> None:
+    """Write a file of weights and then its card, each beside its place first and then renamed.
+
+    An interruption between the two leaves a pair whose hashes differ, which `load` refuses.
+
+    Raises:
+        ValueError: a card that JSON cannot hold; nothing is written then.
+    """
+    try:
+        text = json.dumps(asdict(card), indent=2, sort_keys=True, allow_nan=False) + "\n"
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{card_path(path).name}: found a card that JSON cannot hold: {error}") from error
+    path.parent.mkdir(parents=True, exist_ok=True)
     _write(path, data)
-    _write(card_path(path), card.encode())
+    _write(card_path(path), text.encode())
 
 
 def read_card(path: Path) -> Card:

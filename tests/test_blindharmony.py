@@ -279,7 +279,7 @@ def test_use_flow_leaves_the_flow_out(fitted, cohort, person):
 
 
 def test_the_shipped_prior_mends_curves_that_nobody_has_seen():
-    """People of another seed than the profile's, and maps that are none of the paper's: 3 dB over the source at least."""
+    """People of another seed than the profile's, maps that are none of the paper's: 3 dB over the source at least."""
     curves = {
         "gamma 0.6": Gamma(0.6),
         "sigmoid": lambda x: torch.sigmoid(8 * (x - 0.4)),

@@ -9,8 +9,8 @@ by slice on the maps and on volumes for the scanners, as the paper says (section
 says the latter only, likewise; the other form stands beside. BlindHarmony is the variant `ours`: its step c is 1/3
 where the paper prints beta1 = 1000, and 1/6 where it prints 500, since on slices of this size the printed weights are
 other steps, and its x0 has the contrast of one person's slice. On the maps `paper` and `released` stand beside;
-everywhere the same ascent without the flow, and both from an x0 that has the contrast of the average. U-net and CycleGAN are trained on the same training people as
-the flow, on pairs and on different people.
+everywhere the same ascent without the flow, and both from an x0 that has the contrast of the average. U-net and
+CycleGAN are trained on the same training people as the flow, on pairs and on different people.
 """
 
 from __future__ import annotations
