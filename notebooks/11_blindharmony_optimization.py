@@ -141,6 +141,7 @@ sources = {shown: people.slices[name] for name, shown in names.items()}  # each 
 target, brain = people.slices["oasis_trio"], people.brain
 
 method = hl.load_method("blindharmony")  # its flow was trained on 24 other people
+method = method.with_loop(start="at the same height")  # the start of the paper; section 10 says what ours is
 assert method.needs is Needs.TARGET_ONLY
 
 
@@ -160,7 +161,7 @@ print(people.about)
 # > A person's value is the mean of that person's two slices.
 # >
 # > These two slice heights flatter the method.
-# > Over 20 heights and 16 people, as in the ledger (the project's table of results), the gain is 1.1 dB on Exp and -0.1 dB on the Vision; here the same method gains 4.4 and 1.4 dB.
+# > Over 20 heights and 16 people, as in the ledger (the project's table of results), the gain from this start is 1.3 dB on Exp and 0.1 dB on the Vision; here the same loop gains 4.4 and 1.3 dB.
 # > Trust the ledger's numbers, which notebook 12 shows, and read this notebook for how the method works.
 #
 # Gains differ by up to 3 dB between slices, so which slice should the figures show?
@@ -411,7 +412,8 @@ def terms_gained(images):
 first = optimise(None, start, vida, brain, replace(VARIANTS["ours"], iterations=1)).images  # x after one climb
 images_of = {"target slices": target, "the loop's first image": first, "the same, rim set to 0": first * brain}
 nats = pd.DataFrame({name: terms_gained(v) for name, v in images_of.items()}, index=["kept", "dropped"]).T
-assert (nats["dropped"] > nats["kept"]).all()
+seen = nats.loc["the loop's first image"]
+assert seen["dropped"] > 100 * seen["kept"] and nats.drop(seen.name).to_numpy().max() < 5
 nats.round(1)
 
 # %% [markdown]
@@ -427,18 +429,19 @@ for row, name in enumerate(nats.index):
         axis.barh(row + shift, value, 0.36, color=colour)
         label = {"kept": "log p(z), kept", "dropped": "log |det|, dropped"}[term] if row == 0 else ""
         axis.text(value + 15, row + shift, f"{value:,.1f}   {label}", color=colour, va="center")
-axis.set(yticks=range(3), yticklabels=list(nats.index), xlabel="nats gained by one shrink, per slice", xlim=(0, 2300))
+axis.set(yticks=range(3), yticklabels=list(nats.index), xlabel="nats gained by one shrink, per slice", xlim=(0, 1700))
 axis.invert_yaxis()
-alt = "Bars. On the loop's first image the dropped term gains about 2,000 nats and the kept one fewer than 5. On target slices and without the rim both gain less than 15."
+alt = "Bars. On the loop's first image the dropped term gains about 1,250 nats and the kept one 4. On target slices and without the rim both gain less than 5."
 show(figure, alt=alt)
 
 # %% [markdown]
-# The expectation fails: the dropped term is larger on all three, and hundreds of times larger on the loop's first image.
+# On target slices the two terms gain about the same.
+# On the loop's first image the expectation fails: the dropped term gains three hundred times as much as the kept one.
 # Both terms rise, so Equation 12 does make the image more probable, but not for the reason given.
 #
 # Why so large?
 # $x_0$ has a blurred rim where other people's brains reach beyond this one, and the flow never saw such a rim.
-# The last row tests this: with the rim set to 0, nearly all of the 2,000 nats are gone.
+# The last row tests this: with the rim set to 0, nearly all of the 1,250 nats are gone.
 #
 # > **Slips of print.**
 # > Equation 11 lacks the factor $\tfrac12$, which we added.
@@ -532,8 +535,8 @@ def algorithm_1(x0, source, inside, *, alpha=0.001, c=1 / 3, beta2=0.001, iterat
 by_hand = algorithm_1(start[:2], vida[:2], brain[:2])[-1]
 packaged = method.slices(people.scans["oasis_vida"][0, 0], people.cohort.mask[0, 0], people.heights[0]).images
 difference = (by_hand - packaged).abs().mean().item()
-print(f"mean difference between this loop and the package's: {difference:.0e}")
-assert difference < 1e-4
+print(f"mean difference between this loop and the package's, in grey levels: {255 * difference:.2f}")
+assert 255 * difference < 0.1
 
 # %% [markdown]
 # **Expected** (by us): NCC goes to 1, and the result is better than the untouched source for Gamma 0.7 and for both scanners.
@@ -863,7 +866,7 @@ show(figure, alt=alt)
 #
 # **Question.** Flow, edges, step, start: which of them does the work?
 #
-# **Idea.** Change one part at a time, on the same slices; the last four rows start from *no flow* and change one thing more.
+# **Idea.** Change one part at a time, on the same slices; four rows start from *no flow* and change one thing more; the last one brings the flow back.
 #
 # | name of the row | what changes |
 # | --- | --- |
@@ -874,6 +877,7 @@ show(figure, alt=alt)
 # | no flow, long step | as *no flow*, and $c = 0.7$ instead of $1/3$ |
 # | no flow, common start | as *no flow*, and $x_0$ averaged over all heights, the literal reading of "the averaged image" |
 # | no flow, sharp start | as *no flow*, and the cure of section 9 |
+# | sharp start | the cure of section 9, with the flow |
 #
 # **Expected.**
 # (a) BlindHarmony is better than the source on all six sources.
@@ -890,6 +894,7 @@ variations = {
     "no flow, long step": free | {"step": 0.7},
     "no flow, common start": free | {"begin": x0["of all heights"]},
     "no flow, sharp start": free | {"begin": x0["at full contrast"]},
+    "sharp start": {"begin": x0["at full contrast"]},
 }
 results = {"BlindHarmony": harmonized}
 results |= {row: {name: run(name, **changes) for name in sources} for row, changes in variations.items()}
@@ -909,7 +914,7 @@ table.loc[list(results)].round(2)
 
 # %% tags=["folded"]
 # @title Gain over the untouched source, four variants
-chosen = ("BlindHarmony", "no flow", "no flow, long step", "no flow, sharp start")
+chosen = ("BlindHarmony", "no flow", "no flow, sharp start", "sharp start")
 figure, axes = panels(4, size=(9.6, 3.0), sharex=True, sharey=True)
 for axis, row in zip(axes, chosen, strict=True):
     for place, name in enumerate(sources):
@@ -922,7 +927,7 @@ for axis, row in zip(axes, chosen, strict=True):
 axes[0].set(yticks=range(len(sources)), yticklabels=list(sources))
 axes[0].invert_yaxis()
 figure.suptitle("Dots: three simulated people. Bars: their mean. Orange: worse than doing nothing.", fontsize=10)
-alt = "Four panels of gains. BlindHarmony and no flow look alike: above 0 on the four maps and the Vision, below 0 on the Vida. A long step gains a little more. With a sharp start the maps gain about 10 dB and the mean on the Vida is above 0."
+alt = "Four panels of gains. BlindHarmony and no flow look alike: above 0 on the four maps and the Vision, below 0 on the Vida. With a sharp start, without the flow and with it, the maps gain 10 dB or more and the Vida is above 0."
 show(figure, alt=alt)
 
 # %%
@@ -933,35 +938,42 @@ paper = [
     for m in maps
 ]
 here = table.loc["BlindHarmony"] - table.loc["α = 0"]
-changes = table.drop(["BlindHarmony", "α = 0", "no flow"]) - table.loc["no flow"]
+changes = table.drop(["BlindHarmony", "α = 0", "no flow", "sharp start"]) - table.loc["no flow"]
 print("what the shrink gains: paper", np.round(paper, 1), "| here", here.round(2).to_dict())
 print("α = 0 and no flow differ by at most", round((table.loc["α = 0"] - table.loc["no flow"]).abs().max(), 2), "dB")
 print("largest gain over no flow:", changes.idxmax().to_dict())
 assert (changes.idxmax() == "no flow, sharp start").all() and table.loc["BlindHarmony", "Vida"] < 0
 
 # %% [markdown]
-# Expectation (b) fails, so ask why: does more shrink help, or does it cost more?
+# Expectation (b) fails, so ask why: does more shrink help, or does it cost more? And does the start matter?
 
 # %%
-stronger = {0.0: "α = 0", 0.001: "BlindHarmony"}
-by_alpha = {a: float(table.loc[row, "Gamma 0.7"]) for a, row in stronger.items()}
-by_alpha |= {a: (score(run("Gamma 0.7", alpha=a)) - score(sources["Gamma 0.7"])).mean().item() for a in (0.003, 0.01)}
-print("gain on Gamma 0.7 by α (dB):", {a: round(value, 1) for a, value in by_alpha.items()})
-assert list(by_alpha.values()) == sorted(by_alpha.values(), reverse=True)
+untouched, by_alpha = score(sources["Gamma 0.7"]), {}
+for way, begin in {"average": start, "sharp start": x0["at full contrast"]}.items():
+    runs = {"no flow": free} | {f"α = {a:g}": {"alpha": a} for a in (0, 0.001, 0.003, 0.01)}
+    by_alpha[way] = {
+        name: (score(run("Gamma 0.7", begin=begin, **change)) - untouched).mean().item()
+        for name, change in runs.items()
+    }
+by_alpha = pd.DataFrame(by_alpha).T
+from_average, from_sharp = (row.drop("no flow").tolist() for _, row in by_alpha.iterrows())
+assert from_average == sorted(from_average, reverse=True) and from_sharp[1] > by_alpha.loc["sharp start", "no flow"]
+by_alpha.round(2)
 
 # %% [markdown]
 # (a) fails on one source, the Vida.
 #
-# (b) fails.
-# In the paper the shrink adds 0.1 to 0.3 dB; here it costs 0.15 to 0.4 dB.
-# More shrink costs more: from +4.9 dB without a shrink to +1.8 dB at $\alpha = 0.01$.
-# So a stronger prior of this kind is not what was missing.
-# Our flow is smaller than the paper's, and it sees 8 bits and 2 mm voxels; a better flow may behave differently.
+# (b) fails from the average: in the paper the shrink adds 0.1 to 0.3 dB, here it costs 0.1 to 0.3 dB, and more shrink costs more.
+# From the sharp start the sign turns: on every source the flow *adds* about 0.1 to 0.2 dB to the ascent.
+# Much of that is there at $\alpha = 0$ already, because the flow's image stays within $[0, 1]$ and the ascent's does not.
+# Over all heights of the brain it is another story again: in the ledger the flow costs some tenths from either start, and notebook 12 (section 5) finds the slices where.
+# So a prior can only help a loop that begins within its reach, and a stronger shrink ($\alpha = 0.01$) costs from either start.
+# Our flow is smaller than the paper's, was still improving when its training ended, and sees 8 bits and 2 mm voxels; a better flow may behave differently.
 #
 # (c) holds.
 #
 # (d) holds: mean and contrast of the start were the bottleneck, and on these six slices, with a sharp start, even the Vida gains.
-# In the ledger, with more heights and people, the Vida still loses 0.7 dB with that start.
+# That is why the package's variant `ours` starts at full contrast; `paper` and `released` start as the paper and its code do.
 # A long step adds contrast too: the gradient is orthogonal to $\hat x$, so each step multiplies the variance by $1 + c^2(1-\rho^2)$.
 # The common start ends 5 to 10 dB below the untouched source: it has the edges of no slice.
 
@@ -1012,15 +1024,15 @@ figure, axes = panels(3, size=(5.4, 2.3))
 for axis, (share, picture) in zip(axes, shrunk.items(), strict=True):
     image(axis, picture, title=f"z shrunk by {share:.0%}")
 figure.suptitle("One simulated target slice", fontsize=10)
-alt = "A target slice whose latent vector is shrunk by 10, 30 and 100 per cent: its edge frays, then most of it is gone, then it is black."
+alt = "A target slice whose latent vector is shrunk by 10, 30 and 100 per cent: its contrast fades, and at the end a small grey blob is left."
 show(figure, alt=alt)
 
 # %% [markdown]
 # The numbers are nats per pixel, up to one constant.
 # Neither expectation holds in full.
 # Of these pictures the black one is the likeliest, then the blurred average.
-# Among the scanned slices, the flat Vision beats the Trio on which the flow was trained.
-# So the full prior rewards smoothness, and the shrink pulls towards darkness and blur.
+# Among the scanned slices, the flat Vision and Gamma 0.7 beat the Trio on which the flow was trained.
+# So the full prior rewards smoothness, and the shrink takes contrast away.
 # The latent term alone does rank the target's slices before Gamma 0.7 and the Vida.
 #
 # ## Appendix B. Paper says, code does
@@ -1091,7 +1103,7 @@ figure, axes = panels(5, size=(7.8, 2.2))
 for axis, (setting, value) in zip(axes, picked, strict=True):
     image(axis, movies[setting][value][-1], title="defaults" if value == "0.001" else f"{setting} = {value}")
 figure.suptitle("One simulated person, Gamma 0.7, after ten iterations", fontsize=10)
-alt = "Five results. With the defaults a sharp slice; alpha 0.1 leaves a nearly black picture; c 1 has more contrast; c 2.5 is burnt out to white; beta2 0.05 draws a chequered pattern."
+alt = "Five results. With the defaults a sharp slice; alpha 0.1 leaves a darker and flatter one; c 1 has more contrast; c 2.5 is burnt out to white; beta2 0.05 draws a chequered pattern."
 show(figure, alt=alt)
 
 # %% tags=["widget", "folded"]
@@ -1099,7 +1111,7 @@ show(figure, alt=alt)
 iteration_sliders(movies)
 
 # %% [markdown]
-# A large $\alpha$ ends nearly black, as Appendix A foretold.
+# A large $\alpha$ takes contrast away, as Appendix A foretold.
 # $c = 1$ adds the contrast that $x_0$ lacks; $c = 2.5$ overshoots.
 # A large $\beta_2$ draws its own mask into the picture.
 # So look at the image before you trust a decibel.
