@@ -780,7 +780,7 @@ assert grains == sorted(grains) and rows["z = 0"].max() < 0.7
 # **What to notice.** Nothing here is a brain, and the paper's supplement shows images that are.
 # At $T=1$ we see bright, grainy blobs of a brain's size on black: the right grey levels, the right background, a left and a right half at most.
 # Cooler pictures are plainer, as expected.
-# But $z=0$ is no average brain: it is smaller than any, and it has one grey.
+# But $z=0$ is no average brain: it is small, and it has one grey.
 #
 # **Why so small and so grey?** Ask the likelihood itself: how many bits does that picture cost, how many a black slice, and how far from the centre do scanned slices lie?
 # Then shrink the latents of a *scanned* slice step by step.

@@ -196,7 +196,7 @@ def view(images):
 
 
 print("gain of each slice, mean over sources (dB):", gains.mean(0).numpy().round(1), f"| shown: slice {typical}")
-figure, axes = panels(5, size=(9.2, 2.7))
+figure, axes = panels(5, size=(8.4, 2.5))
 looks = {"x₀": start, "Gamma 0.7": sources["Gamma 0.7"], "Vision": sources["Vision"], "Vida": sources["Vida"]}
 for axis, (name, images) in zip(axes, looks.items(), strict=False):
     image(axis, view(images * brain), title=f"{name}\n{score(images)[typical]:.1f} dB")
@@ -250,7 +250,7 @@ agreement.round(2)
 figure, axes = panels(3, size=(7.8, 2.9))
 for axis, (name, images) in zip(axes, pairs.items(), strict=True):
     inside = brain[typical]
-    axis.plot(target[typical][inside][::3], images[typical][inside][::3], ".", color=BLUE, markersize=3, alpha=0.3)
+    axis.plot(target[typical][inside][::5], images[typical][inside][::5], ".", color=BLUE, markersize=3, alpha=0.3)
     axis.set(xlim=(0, 1), ylim=(0, 1), xlabel="Trio", ylabel=name, aspect="equal")
     axis.set_title(f"NCC {agreement.loc[name, 'NCC with the Trio']:.2f}".replace("-", "−"))
 figure.suptitle("Pixels of one simulated slice", fontsize=10)
@@ -301,7 +301,7 @@ assert distances["nearly grey"] < distances["source itself"] < distances["target
 
 # %% tags=["folded"]
 # @title Five candidates and their distance to the source
-figure, axes = panels(5, size=(9.2, 2.7))
+figure, axes = panels(5, size=(8.4, 2.5))
 for axis, (name, images) in zip(axes, candidates.items(), strict=True):
     image(axis, view(images * brain), title=f"{name}\nD = {distances[name]:.3g}")
 figure.suptitle("Simulated: distance to the Vida slice on the left", fontsize=10)
@@ -561,7 +561,7 @@ verdicts
 
 # %% tags=["folded"]
 # @title The image after some iterations
-figure, axes = panels(6, size=(9.2, 2.4))
+figure, axes = panels(6, size=(8.0, 2.2))
 frames = {"x₀": start} | {f"after {n}": paths["Gamma 0.7"][n] for n in (1, 3, 10)}
 frames |= {"source (Gamma 0.7)": sources["Gamma 0.7"], "target": target}
 for axis, (name, images) in zip(axes, frames.items(), strict=True):

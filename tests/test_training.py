@@ -165,6 +165,25 @@ def test_ctrl_c_is_answered_after_the_step_and_resumes_to_the_same_bits(tmp_path
     assert_same_bits(resumed.state_dict(), whole.state_dict())
 
 
+def test_ctrl_c_in_the_last_validation_is_not_forgotten(tmp_path):
+    """Every step is done and saved then, and what would come after the training does not begin."""
+    whole, expected = start(validate=validation, validate_every=STEPS)
+
+    def pressed(model):
+        os.kill(os.getpid(), signal.SIGINT)
+        return validation(model)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            start(validate=pressed, validate_every=STEPS, checkpoint=tmp_path / "a.pt")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    read, history = start(validate=validation, validate_every=STEPS, checkpoint=tmp_path / "a.pt")
+    assert (history.losses, history.validations) == (expected.losses, expected.validations)
+    assert_same_bits(read.state_dict(), whole.state_dict())
+
+
 def test_a_second_ctrl_c_stops_at_once_and_leaves_the_last_checkpoint(tmp_path):
     whole, expected = start()
     calls = []

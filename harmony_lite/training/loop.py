@@ -119,6 +119,8 @@ def train(
                     run.save()
                 if stop:
                     raise KeyboardInterrupt
+            if interrupted.is_set():  # pressed while the last step was validated or saved
+                raise KeyboardInterrupt
     if run.best is not None:
         model.load_state_dict(run.best)
     return run.history
