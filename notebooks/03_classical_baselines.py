@@ -18,7 +18,7 @@
 # **From the papers:** histogram matching and SSIMH as in BlindHarmony (section 4) and BlindHarmonyDiff (section 4.1); Nyul as in HAIL; White Stripe, RAVEL and ComBat as in MISPEL; N4 as in Harmonizing Flows; the ascent of BlindHarmony (Algorithm 1) without its flow.
 #
 # **Before:** notebooks 00 to 02.
-# **Measured:** 50 seconds and 1.2 GB on one processor core.
+# **Measured:** 40 seconds and 1.2 GB on one processor core.
 #
 # All people and scans are **simulated**, except in section 14. Where a number contradicts the expectation, it stays.
 

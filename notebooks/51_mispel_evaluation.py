@@ -18,7 +18,7 @@
 # **From the paper:** MISPEL (Torbati and colleagues, ICCV Workshops 2021), sections 4.1 to 4.6 with Tables 2 and 3 and Figures 1 and 3 to 6.
 #
 # **Before:** notebooks 02, 03 and 50.
-# **Measured:** 31 seconds and 0.8 GB on one processor core.
+# **Measured:** 22 seconds and 0.8 GB on one processor core.
 #
 # All people and scans are **simulated**.
 # Numbers of the held-out people come from the ledger; one of them is measured again here, live.
