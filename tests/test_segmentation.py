@@ -48,7 +48,7 @@ def test_bad_input(fitted, people):
     scans = people.scans("trio")
     with pytest.raises(ValueError, match="mask: found torch.bool"):
         fitted.segment(scans, people.mask[:1])
-    with pytest.raises(ValueError, match="white: found shape"):
+    with pytest.raises(ValueError, match="truth: found shape"):
         WhiteMatterUNet(SMALL).fit(scans, people.mask, people.mask[:1])
     with pytest.raises(ValueError, match="found no network, wanted `fit` or the shipped weights"):
         WhiteMatterUNet(SMALL).segment(scans, people.mask)

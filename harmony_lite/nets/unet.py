@@ -15,17 +15,18 @@ __all__ = ["UNet"]
 
 
 class UNet(nn.Module):
-    """Images (B, 1, H, W) to images (B, 1, H, W), any range in, unbounded out.
+    """Images (B, 1, H, W) to images (B, outputs, H, W), any range in, unbounded out.
 
     Args:
         width: channels at full resolution; they double from level to level, up to eight times as many.
         levels: how often the image is halved.
+        outputs: channels that come out.
 
     >>> UNet(4)(torch.zeros(2, 1, 32, 48)).shape
     torch.Size([2, 1, 32, 48])
     """
 
-    def __init__(self, width: int, *, levels: int = 4) -> None:
+    def __init__(self, width: int, *, levels: int = 4, outputs: int = 1) -> None:
         super().__init__()
         widths = [width * min(2**level, 8) for level in range(levels + 1)]
         narrower = [widths[max(level - 1, 0)] for level in range(levels)]
@@ -36,7 +37,7 @@ class UNet(nn.Module):
         self.up = nn.ModuleList(
             _two_convolutions(widths[level] + below[level], narrower[level]) for level in reversed(range(levels))
         )
-        self.last = nn.Conv2d(widths[0], 1, 1)
+        self.last = nn.Conv2d(widths[0], outputs, 1)
         self.to(memory_format=torch.channels_last)  # a third faster on a CPU
 
     def forward(self, images: Tensor) -> Tensor:

@@ -1,16 +1,16 @@
-"""White matter by a U-Net that has seen the target domain only: what BlindHarmony's Table 3 judges by.
+"""Networks that segment slice by slice and have seen the target domain only, and BlindHarmony's judge among them.
 
-Source: Jeong et al., ICCV 2023, section 4.4. Their labels are FSL FAST's; here they are the true tissue of simulated
-people. Slices are scaled by their own minimum and maximum, as everywhere in that paper, so the network meets another
-scanner's contrast and nothing else: whoever brings contrast closer to the target's is segmented better.
+Whoever brings a scan closer to the target is segmented better: that is what papers judge harmonization by. Sources:
+Jeong et al., ICCV 2023, section 4.4 (white matter, here); Beizaee et al., 2023, section 4.1 (structures.py).
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -27,17 +27,17 @@ from harmony_lite.nets.unet import UNet
 from harmony_lite.profiles import active, sized
 from harmony_lite.training import CURVE_POINTS, History, train
 
-__all__ = ["SegmentationSettings", "WhiteMatterUNet"]
+__all__ = ["SegmentationSettings", "SliceSegmenter", "WhiteMatterUNet"]
 
 
 @dataclass(frozen=True)
 class SegmentationSettings:
-    """The network and its training; the paper says "U-Net" and no number.
+    """A network and its training; BlindHarmony's paper says "U-Net" and no number.
 
     Attributes:
         width: channels at full resolution.
         learning_rate: of Adam, annealed to 0 along a cosine.
-        training_steps: of the loss below.
+        training_steps: of the loss.
         batch: slices.
         validation_share: of the people, held out to choose the best weights.
     """
@@ -57,30 +57,57 @@ SIZES = {
 }
 
 
-class WhiteMatterUNet:
-    """Which voxels are white matter, slice by slice, by binary cross-entropy on the target's slices.
+class SliceSegmenter(ABC):
+    """What such networks share: training on the target's slices, weights, volumes slice by slice.
 
-    Example: `WhiteMatterUNet.shipped().segment(scans, mask)`.
+    Class attributes:
+        name: of its weights.
+        variant: of its weights.
+        classifier: how tables call it.
     """
 
-    name = "white-matter-unet"
-    variant = "target"
-    classifier = "white-matter U-Net"
-    is_trained = True
+    name: ClassVar[str]
+    variant: ClassVar[str] = "target"
+    classifier: ClassVar[str]
+    is_trained: ClassVar[bool] = True
 
-    def __init__(self, settings: SegmentationSettings | None = None) -> None:
-        self.settings = settings or sized(SIZES)
+    def __init__(self, settings: SegmentationSettings) -> None:
+        self.settings = settings
         self.histories: dict[str, History] = {}
         self._network: UNet | None = None
 
+    # ------------------------------------------------------------------------------------ what a network differs in
+
+    @abstractmethod
+    def _new_network(self) -> UNet:
+        """Untrained."""
+
+    @abstractmethod
+    def _prepared(self, volumes: Tensor, mask: Tensor) -> Tensor:
+        """Volumes (N, 1, D, H, W) scaled and turned so that the last axis counts the slices that the network takes."""
+
+    @abstractmethod
+    def _turned(self, volumes: Tensor) -> Tensor:
+        """Volumes turned like `_prepared` turns them; twice turned they are as they were."""
+
+    @abstractmethod
+    def _loss(self, logits: Tensor, truth: Tensor) -> Tensor:
+        """Of slices, (B, classes, D, H) and (B, 1, D, H), a scalar."""
+
+    def _changed(self, slices: Tensor, generator: torch.Generator) -> Tensor:
+        """A batch of slices as they are trained on."""
+        return slices
+
+    # ------------------------------------------------------------------------------------------------------- weights
+
     @classmethod
-    def shipped(cls) -> Self:
+    def shipped(cls, variant: str | None = None) -> Self:
         """With the weights that come for the active profile.
 
         Raises:
             FileNotFoundError: none are shipped for it.
         """
-        return cls().load(weights.shipped(cls.name, cls.variant, active().name))
+        return cls().load(weights.shipped(cls.name, variant or cls.variant, active().name))
 
     def load(self, path: str | Path) -> Self:
         """Read weights with their card; returns itself, with the settings of the card.
@@ -96,11 +123,45 @@ class WhiteMatterUNet:
         self.settings = weights.settings_as_stored(self.settings, stored)
         return self
 
+    def state(self) -> dict[str, Tensor]:
+        """The network's tensors."""
+        return weights.without_counters(self.network)
+
+    def load_state(self, state: dict[str, Tensor]) -> Self:
+        """Take over what an earlier fit learned.
+
+        Raises:
+            ValueError: a network of another form.
+        """
+        network = self._new_network()
+        if set(state) != set(weights.without_counters(network)):
+            raise ValueError(f"{self.classifier}: found {len(state)} tensors, wanted those of a U-Net")
+        try:
+            network.load_state_dict(state, strict=False)
+        except RuntimeError as error:
+            raise ValueError(f"{self.classifier}: found a network of another form: {error}") from error
+        self._network = network.eval()
+        return self
+
+    @property
+    def network(self) -> UNet:
+        """The trained network (ValueError before there is one)."""
+        if self._network is None:
+            raise ValueError(f"{self.classifier}: found no network, wanted `fit` or the shipped weights")
+        return self._network
+
+    @property
+    def history(self) -> History:
+        """Of the training."""
+        return History.joined(self.histories.values())
+
+    # ------------------------------------------------------------------------------------------------- fit, and use
+
     def fit(
         self,
         scans: Tensor,
         mask: Tensor,
-        white: Tensor,
+        truth: Tensor,
         *,
         generator: torch.Generator | None = None,
         checkpoint: str | Path | None = None,
@@ -112,7 +173,7 @@ class WhiteMatterUNet:
         Args:
             scans: (N, 1, D, H, W), any units.
             mask: bool, same shape: the brain.
-            white: bool, same shape: white matter.
+            truth: same shape: which voxels are white matter (bool), or their labels (uint8).
             generator: of first weights and batches; seed 0 when None.
             checkpoint: file from which an interrupted training goes on.
             progress: show a bar.
@@ -121,32 +182,30 @@ class WhiteMatterUNet:
         Raises:
             ValueError: shapes that differ, scans without contrast, fewer than two people.
         """
-        for name, other in (("mask", mask), ("white", white)):
+        for name, other in (("mask", mask), ("truth", truth)):
             if other.shape != scans.shape:
                 raise ValueError(f"{name}: found shape {tuple(other.shape)}, wanted the scans' {tuple(scans.shape)}")
         settings, generator = self.settings, generator or torch.Generator().manual_seed(0)
         last = held_out(len(scans), settings.validation_share)
-        scaled = slice_minmax(scans * mask)
-        (images, truth), (held, held_truth) = (
-            [brain_slices(volumes[people], mask[people]) for volumes in (scaled, white.float())]
-            for people in (slice(last.start), last)
+        inside, both = self._turned(mask), (self._prepared(scans, mask), self._turned(truth).float())
+        (images, labels), (held, held_labels) = (
+            [brain_slices(volumes[people], inside[people]) for volumes in both] for people in (slice(last.start), last)
         )
-        self._network = first_weights(lambda: UNet(settings.width), generator)
+        self._network = first_weights(self._new_network, generator)
         optimizer = Adam(self._network.parameters(), lr=settings.learning_rate)
 
         def draw_batch(pairs: tuple[Tensor, Tensor], generator: torch.Generator) -> tuple[Tensor, Tensor]:
             return mirrored_batch(pairs, settings.batch, generator)
 
-        def batch_loss(model: UNet, batch: tuple[Tensor, Tensor], _: torch.Generator) -> Tensor:
-            return functional.binary_cross_entropy_with_logits(model(batch[0]), batch[1])
+        def batch_loss(model: UNet, batch: tuple[Tensor, Tensor], generator: torch.Generator) -> Tensor:
+            return self._loss(model(self._changed(batch[0], generator)), batch[1])
 
         def validate(model: UNet) -> float:
-            logits = in_chunks(model, held, next(model.parameters()).device)
-            return float(functional.binary_cross_entropy_with_logits(logits, held_truth))
+            return float(self._loss(in_chunks(model, held, next(model.parameters()).device), held_labels))
 
         history = train(
             self._network.train(), optimizer, batch_loss, draw_batch,
-            steps=steps or settings.training_steps, generator=generator, data=(images, truth),
+            steps=steps or settings.training_steps, generator=generator, data=(images, labels),
             validate=validate, validate_every=max(1, settings.training_steps // CURVE_POINTS), unit="cross-entropy",
             scheduler=CosineAnnealingLR(optimizer, settings.training_steps),
             checkpoint=checkpoint, recipe=vars(settings), progress=progress,
@@ -155,12 +214,48 @@ class WhiteMatterUNet:
         self._network.eval()
         return self
 
-    @property
-    def history(self) -> History:
-        """Of the training."""
-        return History.joined(self.histories.values())
-
     @torch.no_grad()
+    def logits(self, images: Tensor, mask: Tensor, channel: int = 0) -> Tensor:
+        """One of the network's outputs on volumes (N, 1, D, H, W), same shape, 0 outside the mask.
+
+        Raises:
+            ValueError: no weights, shapes that differ, images without contrast.
+        """
+        check_mask(mask, images)
+        network, inside = self.network.to(images.device), self._turned(mask)
+        return self._turned(
+            through_slices(self._prepared(images, mask), inside, lambda slices, *_: network(slices)[:, [channel]])
+        )
+
+
+class WhiteMatterUNet(SliceSegmenter):
+    """Which voxels are white matter, in axial slices, by binary cross-entropy: what BlindHarmony's Table 3 judges by.
+
+    Source: Jeong et al., ICCV 2023, section 4.4. Their labels are FSL FAST's; here they are the true tissue of
+    simulated people. Slices are scaled by their own minimum and maximum, as everywhere in that paper, so the network
+    meets another scanner's contrast and nothing else.
+
+    Example: `WhiteMatterUNet.shipped().segment(scans, mask)`.
+    """
+
+    name = "white-matter-unet"
+    classifier = "white-matter U-Net"
+
+    def __init__(self, settings: SegmentationSettings | None = None) -> None:
+        super().__init__(settings or sized(SIZES))
+
+    def _new_network(self) -> UNet:
+        return UNet(self.settings.width)
+
+    def _prepared(self, volumes: Tensor, mask: Tensor) -> Tensor:
+        return slice_minmax(volumes * mask)
+
+    def _turned(self, volumes: Tensor) -> Tensor:
+        return volumes
+
+    def _loss(self, logits: Tensor, truth: Tensor) -> Tensor:
+        return functional.binary_cross_entropy_with_logits(logits, truth)
+
     def segment(self, images: Tensor, mask: Tensor) -> Tensor:
         """White matter of volumes.
 
@@ -174,31 +269,4 @@ class WhiteMatterUNet:
         Raises:
             ValueError: no weights, shapes that differ, images without contrast.
         """
-        if self._network is None:
-            raise ValueError(f"{self.classifier}: found no network, wanted `fit` or the shipped weights")
-        check_mask(mask, images)
-        network = self._network.to(images.device)
-        logits = through_slices(slice_minmax(images * mask), mask, lambda slices, *_: network(slices))
-        return (logits > 0) & mask
-
-    def state(self) -> dict[str, Tensor]:
-        """The network's tensors."""
-        if self._network is None:
-            raise ValueError(f"{self.classifier}: found no network, wanted `fit` or the shipped weights")
-        return weights.without_counters(self._network)
-
-    def load_state(self, state: dict[str, Tensor]) -> Self:
-        """Take over what an earlier fit learned.
-
-        Raises:
-            ValueError: a network of another form.
-        """
-        network = UNet(self.settings.width)
-        if set(state) != set(weights.without_counters(network)):
-            raise ValueError(f"{self.classifier}: found {len(state)} tensors, wanted those of a U-Net")
-        try:
-            network.load_state_dict(state, strict=False)
-        except RuntimeError as error:
-            raise ValueError(f"{self.classifier}: found a network of another form: {error}") from error
-        self._network = network.eval()
-        return self
+        return (self.logits(images, mask) > 0) & mask
