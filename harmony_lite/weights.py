@@ -191,6 +191,8 @@ def settings_to_store(settings: Any) -> dict[str, Any]:
 def settings_as_stored(current: Settings, stored: Mapping[str, Any]) -> Settings:
     """The settings that a card holds, as a dataclass of the type of `current`, whose functions are kept.
 
+    Settings may hold settings.
+
     Raises:
         ValueError: other names than the dataclass has.
 
@@ -204,8 +206,14 @@ def settings_as_stored(current: Settings, stored: Mapping[str, Any]) -> Settings
     wanted = settings_to_store(current)
     if set(stored) != set(wanted):
         raise ValueError(f"settings: found {', '.join(sorted(stored))}, wanted {', '.join(sorted(wanted))}")
-    values = {name: tuple(value) if isinstance(value, list) else value for name, value in stored.items()}
-    return replace(current, **values)
+    return replace(current, **{name: _as_in(getattr(current, name), value) for name, value in stored.items()})
+
+
+def _as_in(current: Any, stored: Any) -> Any:
+    """A value of a card with the type that the settings have: JSON knows neither tuples nor dataclasses."""
+    if is_dataclass(current):
+        return settings_as_stored(current, stored)
+    return tuple(stored) if isinstance(stored, list) else stored
 
 
 def shipped(method: str, variant: str, profile: str) -> Path:

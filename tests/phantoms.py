@@ -17,6 +17,7 @@ from harmony_lite.methods.classical.n4 import N4Settings
 from harmony_lite.methods.trained.cyclegan import AdversarialSettings
 from harmony_lite.methods.trained.unet import SupervisedSettings
 from harmony_lite.papers.blindharmony.prior import FlowSettings
+from harmony_lite.papers.harmonizing_flows.settings import HarmonizingFlowsSettings
 from harmony_lite.papers.mispel.settings import MispelSettings
 
 SIZE = (28, 32, 26)  # an axial slice can be folded, or halved, twice
@@ -29,6 +30,11 @@ SCANNERS: dict[str, Callable[[Tensor], Tensor]] = {  # the first one is the targ
 SMALL: dict[type, dict[str, Any]] = {
     AdversarialSettings: dict(width=2, training_steps=5, batch=2),
     FlowSettings: dict(levels=2, steps=1, hidden=6, training_steps=4, batch=4),
+    HarmonizingFlowsSettings: dict(
+        flow=dict(sizes=dict(widths=(4, 6), couplings=2), training_steps=4, batch=4),
+        network=dict(widths=(4, 4, 6), training_steps=4, batch=4),
+        adaptation=dict(most_steps=2, batch=4),
+    ),
     MispelSettings: dict(width=2, embeddings=3, epochs=(6, 4), learning_rate=1e-2, slices=4, bias_correction=False),
     N4Settings: dict(working_size=8, iterations=(3, 3)),
     SupervisedSettings: dict(width=3, training_steps=40, batch=4),
@@ -102,13 +108,19 @@ def small(name: str, variant: str | None = None) -> Harmonizer:
     settings = getattr(method, "settings", None)
     if type(settings) in SMALL:
         (attribute,) = (key for key, value in vars(method).items() if value is settings)
-        setattr(method, attribute, replace(settings, **SMALL[type(settings)]))
+        setattr(method, attribute, smaller(settings, SMALL[type(settings)]))
     elif method.is_trained:
         pytest.fail(
             f"{name} is trained, and tests do not know how to make it small: add to SMALL in tests/phantoms.py\n"
             f"    {type(settings).__name__}: dict(...)  # its few steps and narrow networks"
         )
     return method
+
+
+def smaller(settings: Any, sizes: dict[str, Any]) -> Any:
+    """Settings with other sizes; settings may hold settings, whose sizes are a dict then."""
+    values = {k: smaller(getattr(settings, k), v) if isinstance(v, dict) else v for k, v in sizes.items()}
+    return replace(settings, **values)
 
 
 def fit(method: Harmonizer, view: View | None = None, **options: Any) -> Harmonizer:

@@ -24,13 +24,12 @@ PRESETS = (
 )  # fmt: skip
 METHODS = (
     "histogram-matching", "nyul", "white-stripe", "ssimh", "combat", "ravel", "affine-match", "percentile", "n4",
-    "ncc-ascent", "blindharmony", "mispel", "unet", "cyclegan", "tone-curve",
+    "field-swap", "ncc-ascent", "blindharmony", "harmonizing-flows", "mispel", "unet", "cyclegan", "tone-curve",
 )  # fmt: skip
 # promised, and not built yet: each comes with its own paper or issue
 TO_COME = {
     "methods": (
-        "field-swap", "harmonizing-flows", "blindharmonydiff", "hail", "deepharmony", "style-transfer",
-        "curve-and-field",
+        "blindharmonydiff", "hail", "deepharmony", "style-transfer", "curve-and-field",
     ),
     "hl.images": ("edges.canny",),
     "command line": ("harmonize --adapt-on", "harmonize --scheduler"),

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from harmony_lite.images.normalize import full_range_minmax, slice_minmax
 
-__all__ = ["MAPS", "Gamma", "TableMap", "exp", "log", "mapped_slices", "random_monotone"]
+__all__ = ["MAPS", "Gamma", "TableMap", "exp", "log", "mapped_slices", "random_monotone", "random_tables"]
 
 TOP = 255  # the paper's grey levels run from 0 to 255
 
@@ -104,38 +104,55 @@ def mapped_slices(curve: Callable[[Tensor], Tensor], volumes: Tensor) -> Tensor:
 
 
 def random_monotone(generator: torch.Generator, *, levels: int = 8, central: float = 0.6) -> TableMap:
-    """A random non-decreasing curve, by midpoint displacement.
+    """A random non-decreasing curve, by midpoint displacement: the first of `random_tables`.
+
+    Args:
+        generator: the source of randomness, on the CPU.
+        levels: as there; so are `central` and the errors.
+        central: share of each interval.
+
+    >>> curve = random_monotone(torch.Generator().manual_seed(0))
+    >>> float(curve.table[0]), bool((curve.table.diff() >= 0).all())
+    (0.0, True)
+    """
+    return TableMap(random_tables(1, generator, levels=levels, central=central)[0])
+
+
+def random_tables(count: int, generator: torch.Generator, *, levels: int = 8, central: float = 0.6) -> Tensor:
+    """Tables of random non-decreasing curves, by midpoint displacement.
 
     0 stays 0 and 256 goes to 255. Then the midpoint of each interval is drawn uniformly from the integers in the
     central part between its two neighbours, level by level. Small intervals run flat, so about half of the unit steps
     are flat and information is lost, as in the paper's code.
 
     Args:
-        generator: the source of randomness, on the CPU.
+        count: of curves.
+        generator: the source of randomness.
         levels: halvings; 8 reach every grey level, fewer leave straight pieces.
         central: share of each interval that is drawn from, 0 (the straight line, up to rounding) to 1.
 
+    Returns:
+        (count, 256) float32, on the generator's device.
+
     Raises:
         ValueError: levels outside 1 to 8, central outside 0 to 1.
-
-    >>> curve = random_monotone(torch.Generator().manual_seed(0))
-    >>> float(curve.table[0]), bool((curve.table.diff() >= 0).all())
-    (0.0, True)
     """
     if not 1 <= levels <= 8:
         raise ValueError(f"levels: found {levels}, wanted 1 to 8")
     if not 0 <= central <= 1:
         raise ValueError(f"central: found {central}, wanted 0 to 1")
-    knots = torch.tensor([0.0, TOP])
+    device = generator.device
+    knots = (torch.arange(2, device=device) * float(TOP)).expand(count, 2)
     for _ in range(levels):
         margin = (1 - central) / 2 * knots.diff()
-        lowest, highest = (knots[:-1] + margin).floor(), (knots[1:] - margin).floor()
+        lowest, highest = (knots[:, :-1] + margin).floor(), (knots[:, 1:] - margin).floor()
         # an integer from lowest to highest, both included, as the paper's code draws it
-        middle = lowest + (torch.rand(len(margin), generator=generator) * (highest - lowest + 1)).floor()
-        knots = torch.cat([torch.stack([knots[:-1], middle], 1).flatten(), knots[-1:]])
-    at = torch.arange(256) / 256 * (len(knots) - 1)
+        drawn = torch.rand(margin.shape, generator=generator, device=device)
+        middle = lowest + (drawn * (highest - lowest + 1)).floor()
+        knots = torch.cat([torch.stack([knots[:, :-1], middle], 2).flatten(1), knots[:, -1:]], 1)
+    at = torch.arange(256, device=device) / 256 * (knots.shape[1] - 1)
     below = at.long()
-    return TableMap(torch.lerp(knots[below], knots[below + 1], at - below))
+    return torch.lerp(knots[:, below], knots[:, below + 1], at - below)
 
 
 def _unit(images: Tensor) -> Tensor:

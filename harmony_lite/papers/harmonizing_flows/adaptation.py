@@ -1,0 +1,219 @@
+"""Equation 6: the harmonizer is moved until the flow finds its slices likely, and it has to be told when to stop.
+
+Source: F. Beizaee et al., "Harmonizing Flows", 2023, section 3.2. The flow is frozen; all weights of the harmonizer
+move. Likelihood alone never says stop: it goes on rising while the slices get smooth and empty. The paper names three
+rules (its Table 3); the public code stops by none of them and leaves the choice to the reader.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Adam
+from tqdm import tqdm
+
+from harmony_lite.papers.harmonizing_flows.flow import GuidedFlow, bits_per_dimension
+from harmony_lite.papers.harmonizing_flows.network import HarmonizerNetwork
+
+__all__ = ["STOPS", "Adaptation", "AdaptationSettings", "adapt", "harmonized_levels"]
+
+# bits: those of the target's validation people are reached; minimum and plateau: of the task's entropy; oracle: the
+# best score, which nobody has without labels; never: all steps are taken, and the last weights kept
+STOPS = ("bits", "entropy minimum", "entropy plateau", "oracle", "never")
+TOP = 255.0
+
+
+@dataclass(frozen=True)
+class AdaptationSettings:
+    """How the harmonizer is moved; the paper prints none of these numbers.
+
+    Attributes:
+        stop: of `STOPS`.
+        learning_rate: of Adam; 4e-6 in the public code.
+        batch: slices; the public code's.
+        most_steps: the number of steps after which every rule stops; the public code takes 20 passes.
+        check_every: steps between looks at bits, entropy or score.
+        flat: share of the entropy that a check has to take away; after `patience` checks with less it is a plateau.
+        patience: checks.
+    """
+
+    stop: str = "bits"
+    learning_rate: float = 1e-5
+    batch: int = 16
+    most_steps: int = 40
+    check_every: int = 1
+    flat: float = 0.005
+    patience: int = 3
+
+    def __post_init__(self) -> None:
+        if self.stop not in STOPS:
+            raise ValueError(f"stop: found {self.stop!r}, wanted one of {', '.join(map(repr, STOPS))}")
+        for name in ("batch", "most_steps", "check_every", "patience"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: found {getattr(self, name)}, wanted at least 1")
+
+
+@dataclass(frozen=True)
+class Adaptation:
+    """What an adaptation did.
+
+    Attributes:
+        steps: at which was looked, 0 before the first.
+        bits: per dimension of the harmonized slices at each look.
+        judged: entropy or score at each look, where the rule has one.
+        kept: the step whose weights were kept.
+        reason: why there.
+    """
+
+    steps: list[int] = field(default_factory=list)
+    bits: list[float] = field(default_factory=list)
+    judged: list[float] = field(default_factory=list)
+    kept: int = 0
+    reason: str = ""
+
+
+def harmonized_levels(network: HarmonizerNetwork, levels: Tensor) -> Tensor:
+    """What the flow is given: h(x) within 0 to 255, background 0; (B, 1, H, W)."""
+    return network(levels).clamp(0, TOP) * (levels > 0)
+
+
+def adapt(
+    network: HarmonizerNetwork,
+    flow: GuidedFlow,
+    levels: Tensor,
+    settings: AdaptationSettings,
+    generator: torch.Generator,
+    *,
+    target_bits: float | None = None,
+    judge: Callable[[HarmonizerNetwork], float] | None = None,
+    progress: bool = True,
+) -> tuple[HarmonizerNetwork, Adaptation]:
+    """A harmonizer for one site, from the pre-trained one.
+
+    Args:
+        network: pre-trained; it stays as it is.
+        flow: frozen; not a bit of it changes.
+        levels: slices of the site, (B, 1, H, W) in 0 to 255, background 0.
+        settings: rule, rate and steps.
+        generator: of batches and noise.
+        target_bits: mean bits per dimension of other people on the target; for the rule "bits".
+        judge: network -> mean entropy of the task's predictions, or for "oracle" its score (larger is better).
+        progress: show a bar.
+
+    Returns:
+        The network of the kept step, and what happened.
+
+    Raises:
+        ValueError: no slice, a rule without what it needs, a loss that is not finite.
+    """
+    _check(levels, settings, target_bits, judge)
+    moved = deepcopy(network).train()
+    optimizer = Adam(moved.parameters(), lr=settings.learning_rate)
+    noise = torch.rand(levels.shape, generator=generator)  # of every look, so that looks can be compared
+    rule = _Rule(settings, target_bits)
+    for parameter in flow.parameters():
+        parameter.requires_grad_(False)
+    try:
+        for step in tqdm(range(settings.most_steps + 1), desc="adapting", unit="step", disable=not progress):
+            if step % settings.check_every == 0 or step == settings.most_steps:
+                rule.look(step, _mean_bits(moved, flow, levels, noise), judge(moved) if judge else None, moved)
+                if rule.has_ended:
+                    break
+            if step < settings.most_steps:
+                _step(moved, flow, levels, settings.batch, optimizer, generator)
+    finally:
+        for parameter in flow.parameters():
+            parameter.requires_grad_(True)
+    return rule.network(deepcopy(network)), rule.found
+
+
+def _step(
+    network: HarmonizerNetwork, flow: GuidedFlow, levels: Tensor, batch: int, optimizer: Adam, chance: torch.Generator
+) -> None:
+    """One step on Equation 6."""
+    chosen = torch.randint(len(levels), (min(batch, len(levels)),), generator=chance)
+    slices = levels[chosen]
+    uniform = torch.rand(slices.shape, generator=chance)
+    loss = bits_per_dimension(flow, harmonized_levels(network, slices), uniform).mean()
+    if not bool(loss.isfinite()):
+        raise ValueError(
+            f"adaptation: found a loss of {loss.item()}, wanted a finite one; is the learning rate too large?"
+        )
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+
+
+@torch.no_grad()
+def _mean_bits(network: HarmonizerNetwork, flow: GuidedFlow, levels: Tensor, noise: Tensor) -> float:
+    parts = zip(levels.split(32), noise.split(32), strict=True)
+    values = [bits_per_dimension(flow, harmonized_levels(network, part), uniform) for part, uniform in parts]
+    return float(torch.cat(values).mean())
+
+
+class _Rule:
+    """When to stop, and which weights to keep."""
+
+    def __init__(self, settings: AdaptationSettings, target_bits: float | None) -> None:
+        self.settings, self.target_bits = settings, target_bits
+        self.found = Adaptation()
+        self.has_ended = False
+        self._best: float | None = None
+        self._weights: dict[str, Any] = {}
+        self._flat_checks = 0
+
+    def look(self, step: int, bits: float, judged: float | None, network: HarmonizerNetwork) -> None:
+        """Note a look at the network after some steps, and decide."""
+        self.found.steps.append(step)
+        self.found.bits.append(bits)
+        if judged is not None:
+            self.found.judged.append(judged)
+        getattr(self, "_" + self.settings.stop.replace(" ", "_"))(step, bits, judged, network)
+
+    def network(self, template: HarmonizerNetwork) -> HarmonizerNetwork:
+        """The network of the kept step."""
+        template.load_state_dict(self._weights)
+        return template.eval()
+
+    def _keep(self, step: int, network: HarmonizerNetwork, reason: str) -> None:
+        self.found = replace(self.found, kept=step, reason=reason)
+        self._weights = deepcopy(network.state_dict())
+
+    def _bits(self, step: int, bits: float, _: float | None, network: HarmonizerNetwork) -> None:
+        self.has_ended = bits <= self.target_bits
+        reached = "already below the target's bits at the start" if step == 0 else "the target's bits were reached"
+        self._keep(step, network, reached if self.has_ended else "the last of the steps: still above the target's bits")
+
+    def _never(self, step: int, _: float, __: float | None, network: HarmonizerNetwork) -> None:
+        self._keep(step, network, "the last of the steps")
+
+    def _entropy_minimum(self, step: int, _: float, judged: float, network: HarmonizerNetwork) -> None:
+        if self._best is None or judged < self._best:
+            self._best = judged
+            self._keep(step, network, "the smallest entropy")
+
+    def _oracle(self, step: int, _: float, judged: float, network: HarmonizerNetwork) -> None:
+        if self._best is None or judged > self._best:
+            self._best = judged
+            self._keep(step, network, "the best score")
+
+    def _entropy_plateau(self, step: int, _: float, judged: float, network: HarmonizerNetwork) -> None:
+        is_flat = self._best is not None and judged > self._best * (1 - self.settings.flat)
+        self._flat_checks = self._flat_checks + 1 if is_flat else 0
+        self.has_ended = self._flat_checks >= self.settings.patience
+        self._best = judged if self._best is None else min(self._best, judged)
+        self._keep(step, network, "the entropy is flat" if self.has_ended else "the last of the steps")
+
+
+def _check(levels: Tensor, settings: AdaptationSettings, target_bits: float | None, judge: Callable | None) -> None:
+    if levels.ndim != 4 or levels.shape[1] != 1 or not len(levels):
+        raise ValueError(f"levels: found {tuple(levels.shape)}, wanted at least one slice, (B, 1, H, W)")
+    if settings.stop == "bits" and target_bits is None:
+        raise ValueError("target_bits: found none, wanted the target's bits per dimension for the rule 'bits'")
+    if settings.stop in ("entropy minimum", "entropy plateau", "oracle") and judge is None:
+        raise ValueError(f"judge: found none, wanted a function of the network for the rule {settings.stop!r}")
