@@ -44,7 +44,7 @@ def test_targets_that_differ_in_shading_get_fields_that_differ_by_it(fitted):
     """N4 takes a part of the phantom's shells for shading, on either target alike."""
     even = FieldSwap().fit(TargetOnly(Scans(*scene(4, 9, torch.ones(phantoms.SIZE)))))
     inside = phantoms.people(1)[1][0, 0]
-    apart = (fitted._field / even._field / OF_TARGET)[inside].log()
+    apart = (fitted.field / even.field / OF_TARGET)[inside].log()
     assert float(OF_TARGET[inside].log().std()) > 0.1 and float(apart.std()) < 0.02
 
 

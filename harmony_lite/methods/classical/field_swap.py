@@ -75,6 +75,12 @@ class FieldSwap(Harmonizer):
         return matched * torch.where(field > 0, field, 1.0).to(matched)
 
     @property
+    def field(self) -> Tensor:
+        """(D, H, W): what the target's scanner multiplies by on average; 0 where no target person has brain."""
+        self.check_fitted()
+        return self._field
+
+    @property
     def is_fitted(self) -> bool:
         """Whether there is a histogram to match and a field to put on."""
         return self._field is not None
