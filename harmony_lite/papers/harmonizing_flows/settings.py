@@ -93,8 +93,8 @@ class HarmonizingFlowsSettings:
 
 SIZES = {
     QUICK.name: HarmonizingFlowsSettings(
-        FlowSettings(FlowSizes(widths=(8, 16, 24), dequantization="uniform"), training_steps=1000, batch=8),
-        NetworkSettings(training_steps=1500, batch=16),
+        FlowSettings(FlowSizes(widths=(8, 16, 24), dequantization="uniform"), halvings=3, training_steps=1000, batch=8),
+        NetworkSettings(halvings=3, training_steps=1500, batch=16),
     ),
     GPU.name: HarmonizingFlowsSettings(FlowSettings(training_steps=2000), NetworkSettings(training_steps=3000)),
     FULL.name: HarmonizingFlowsSettings(),
