@@ -123,7 +123,7 @@ def harmonize(arguments: argparse.Namespace) -> int:
     source, out = arguments.input, arguments.output
     if arguments.reference_mask is not None and arguments.reference is None:
         raise UsageError("--reference-mask: found no --reference, wanted the scan that it belongs to")
-    names = ("method", "variant", "reference", "reference_mask", "mask", "scanner", "weights")
+    names = ("method", "variant", "reference", "reference_mask", "mask", "scanner", "weights", "adapt_on")
     job = Job(**{name: getattr(arguments, name) for name in names})
     if not source.exists():
         raise FileNotFoundError(f"{source}: found no such file or folder, wanted a NIfTI scan or a folder of them")
@@ -299,6 +299,9 @@ def _harmonize_arguments(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--scanner", metavar="NAME", help="the input's scanner, for methods trained on named scanners")
     command.add_argument("--weights", type=Path, metavar="FILE", help="weights that `train --out` wrote")
+    command.add_argument(
+        "--adapt-on", type=Path, metavar="FOLDER", help="scans of the input's site, for methods that adapt to a site"
+    )
     command.add_argument("--jobs", type=_count, default=1, metavar="N", help="processes for a folder (default: 1)")
 
 

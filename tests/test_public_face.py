@@ -32,7 +32,7 @@ TO_COME = {
         "blindharmonydiff", "hail", "deepharmony", "style-transfer", "curve-and-field",
     ),
     "hl.images": ("edges.canny",),
-    "command line": ("harmonize --adapt-on", "harmonize --scheduler"),
+    "command line": ("harmonize --scheduler",),
 }  # fmt: skip
 
 

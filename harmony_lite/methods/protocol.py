@@ -97,6 +97,7 @@ class Harmonizer(ABC):
         is_trained: whether `fit` takes many steps. Then its signature is `fit(view, *, generator=None,
             checkpoint=None, progress=True)`, a second call with the same `checkpoint` (a path) goes on where the first
             was interrupted, and the method has `histories` afterwards, one of each part that was trained, by name.
+        adapts: whether `adapted` makes a method for one site out of this one, from some scans of that site alone.
     """
 
     name: ClassVar[str]
@@ -109,6 +110,7 @@ class Harmonizer(ABC):
     on_template_grid: ClassVar[bool] = False
     is_straight_line: ClassVar[bool] = False
     is_trained: ClassVar[bool] = False
+    adapts: ClassVar[bool] = False
 
     settings: Any  # what the weights depend on
     histories: Mapping[str, History] = {}  # of each part that was trained
@@ -221,6 +223,19 @@ class Harmonizer(ABC):
     def _fitted_to(self, reference: Tensor) -> Self:
         volumes = reference if reference.ndim == 5 else reference[..., None]
         return type(self)(self.settings).fit(OneReference(Scans(volumes, foreground(volumes))))
+
+    def adapted(self, images: Tensor, mask: Tensor, *, progress: bool = True) -> Self:
+        """A method for one site, adapted on some scans of it; this one stays as it is.
+
+        Args:
+            images: `(N, 1, D, H, W)`, scanner units.
+            mask: bool, same shape: the brain.
+            progress: show a bar.
+
+        Raises:
+            ValueError: a method that does not adapt, or scans that it cannot adapt on.
+        """
+        raise ValueError(f"{self.name}: found scans to adapt on, wanted none: this method does not adapt")
 
     @property
     def scanners(self) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
@@ -21,7 +22,7 @@ from harmony_lite.images import nifti
 from harmony_lite.images.normalize import foreground
 from harmony_lite.interruption import interrupt
 from harmony_lite.methods import Harmonizer, load_method, method_class
-from harmony_lite.methods.own_grid.smooth_change import harmonize_on_own_grid, is_model_grid
+from harmony_lite.methods.own_grid import harmonize_on_own_grid, is_model_grid, on_model_grid
 
 __all__ = ["Job", "harmonize_file", "harmonize_folder"]
 
@@ -41,6 +42,7 @@ class Job:
         mask: brain of the input, on its grid.
         scanner: the input's scanner, for methods that are trained on named ones.
         weights: file of one's own weights; the cache folder's or the shipped ones when None.
+        adapt_on: folder of scans of one site that the method is adapted on first.
         threads: of torch in each process; the number of processors when None.
     """
 
@@ -51,6 +53,7 @@ class Job:
     mask: Path | None = None
     scanner: str | None = None
     weights: Path | None = None
+    adapt_on: Path | None = None
     threads: int | None = None
 
 
@@ -110,7 +113,8 @@ def _run_all(job: Job, pairs: list[tuple[Path, Path]], jobs: int) -> tuple[list[
     job = replace(job, threads=threads)
     # a forked child of a process that has used torch may hang
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_start_worker, initargs=(job,)) as pool:
+    once = prepared if job.adapt_on else None  # adapted once, for all processes
+    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_start_worker, initargs=(job, once)) as pool:
         try:
             waiting = [pool.submit(_work, *pair) for pair in pairs]
             failures = [message for done in progress(as_completed(waiting)) if (message := done.result())]
@@ -123,13 +127,13 @@ def _run_all(job: Job, pairs: list[tuple[Path, Path]], jobs: int) -> tuple[list[
 _worker: tuple[_Prepared, Job] | None = None  # of a child process: the method, loaded once
 
 
-def _start_worker(job: Job) -> None:
+def _start_worker(job: Job, prepared: _Prepared | None) -> None:
     global _worker
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is interrupted and lets us finish the file in hand
     signal.signal(signal.SIGTERM, interrupt)
     logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)
     torch.set_num_threads(job.threads or 1)
-    _worker = (_prepare(job), job)
+    _worker = (prepared or _prepare(job), job)
 
 
 def _work(source: Path, out: Path) -> str | None:
@@ -163,6 +167,8 @@ def _prepare(job: Job) -> _Prepared:
     enough = cls.reference_is_enough
     if job.reference is not None and not enough:
         raise ValueError(f"--reference: found {job.reference}, wanted none: {cls.name} is fitted on its target")
+    if job.adapt_on is not None and not cls.adapts:
+        raise ValueError(f"--adapt-on: found {job.adapt_on}, wanted none: {cls.name} does not adapt")
     reference = None
     if job.reference is not None:
         scan = nifti.read(job.reference)
@@ -181,7 +187,45 @@ def _prepare(job: Job) -> _Prepared:
         raise FileNotFoundError(f"{error}{hint}") from error
     sha256 = _load(method, path)
     method.check_scanner(job.scanner)
-    return _Prepared(method, reference, f"{used}, weights {path.stem} (sha256 {sha256[:12]})")
+    used = f"{used}, weights {path.stem} (sha256 {sha256[:12]})"
+    if job.adapt_on is not None:
+        images, masks = _of_one_site(job.adapt_on, method)
+        method = method.adapted(images, masks)
+        used = f"{used}, adapted on {len(images)} scans of {job.adapt_on}"
+    return _Prepared(method, reference, used)
+
+
+def _of_one_site(folder: Path, method: Harmonizer) -> tuple[Tensor, Tensor]:
+    """All scans below a folder and their brains, (N, 1, D, H, W), on the grid that the method takes.
+
+    Raises:
+        ValueError, FileNotFoundError: no folder, fewer than two scans, scans of different grids, one without a brain.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"--adapt-on {folder}: found no such folder, wanted one with scans of the site")
+    paths = list(_scans_below(folder))
+    if len(paths) < 2:
+        raise ValueError(f"--adapt-on {folder}: found {len(paths)} scans, wanted two of the site or more")
+    scans = [nifti.read(path) for path in paths]
+    grids = {(tuple(scan.volume.shape[2:]), tuple(_voxel_size(scan.affine))) for scan in scans}
+    if len(grids) > 1:
+        found = "; ".join(f"{shape} voxels of {size} mm" for shape, size in sorted(grids))
+        raise ValueError(f"--adapt-on {folder}: found scans of {len(grids)} grids ({found}), wanted one site's")
+    pairs = []
+    for path, scan in zip(paths, scans, strict=True):
+        brain = foreground(scan.volume)
+        is_placed = not method.on_template_grid or is_model_grid(scan.volume, scan.affine)
+        try:
+            pairs.append((scan.volume, brain) if is_placed else on_model_grid(scan.volume, scan.affine, brain)[:2])
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+    images, masks = (torch.cat(parts) for parts in zip(*pairs, strict=True))
+    return images, masks
+
+
+def _voxel_size(affine: np.ndarray) -> list[float]:
+    """Mm along each axis, to a thousandth."""
+    return np.linalg.norm(affine[:3, :3], axis=0).round(3).tolist()
 
 
 def _load(method: Harmonizer, path: Path) -> str:
@@ -217,9 +261,9 @@ def _check_output(out: Path, source: Path, job: Job) -> None:
     nifti.check_destination(out, source, job.reference, job.reference_mask, job.mask)
 
 
-def _scans_below(folder: Path, out: Path) -> Iterator[Path]:
+def _scans_below(folder: Path, out: Path | None = None) -> Iterator[Path]:
     """NIfTI files below a folder, sorted; not hidden ones, not masks or labels, not what lies in the output folder."""
-    out = out.resolve()
+    out = None if out is None else out.resolve()
     for path in sorted(folder.rglob("*.nii*")):
         inner = path.relative_to(folder)
         hidden = any(part.startswith(".") for part in inner.parts)

@@ -21,7 +21,7 @@ from harmony_lite.methods.protocol import Harmonizer
 from harmony_lite.profiles import active
 from harmony_lite.simulate.anatomy import HEAD_BOX
 
-__all__ = ["harmonize_on_own_grid", "is_model_grid", "local_line", "model_grid"]
+__all__ = ["harmonize_on_own_grid", "is_model_grid", "local_line", "model_grid", "on_model_grid"]
 
 WINDOW = 6.0  # mm, sigma of a line's window: wide enough to hold grey, white and CSF, narrower than a shading
 RIDGE = 0.05  # of the brain's variance: a window with less contrast than that takes the whole brain's slope
@@ -65,13 +65,10 @@ def harmonize_on_own_grid(
     Raises:
         ValueError: a mask that holds no brain, a scan that cannot be aligned, or what the method refuses.
     """
-    values, inside = (tensor[0, 0].detach().cpu().numpy() for tensor in (volume, mask))
-    placed = align(values, affine, inside)
-    shape, grid = model_grid()
-    to_scan = np.linalg.inv(affine) @ placed @ grid  # voxel index of the model's grid to that of the scan
-    before, brain = sampled(values, affine, inside, to_scan, shape)
-    images, masks = (torch.from_numpy(array)[None, None] for array in (before.astype(np.float32), brain))
+    images, masks, to_scan = on_model_grid(volume, affine, mask)
     after = method.harmonize(images, reference=reference, scanner=scanner, mask=masks)[0, 0].cpu().double().numpy()
+    before, brain = images[0, 0].double().numpy(), masks[0, 0].numpy()
+    values, inside = (tensor[0, 0].detach().cpu().numpy() for tensor in (volume, mask))
     answered = brain & after.any((0, 1))  # a slice that is 0 throughout has no answer: its neighbours' lines go on
     if not answered.any():
         raise ValueError(f"{method.name}: found no slice with a result, wanted one to take the change from")
@@ -83,6 +80,29 @@ def harmonize_on_own_grid(
     result = np.zeros(values.shape, np.float32)
     result[inside] = gain * values[inside] + offset
     return torch.from_numpy(result)[None, None]
+
+
+def on_model_grid(volume: Tensor, affine: np.ndarray, mask: Tensor) -> tuple[Tensor, Tensor, np.ndarray]:
+    """One scan aligned to the template and sampled on the model's grid.
+
+    Args:
+        volume: (1, 1, D, H, W), RAS+, any units, any voxel size and place.
+        affine: (4, 4), voxel index to mm.
+        mask: bool, same shape: the brain.
+
+    Returns:
+        The scan on the model's grid, float32; the brain there, bool; (4, 4), voxel index of the model's grid to that of
+        the scan.
+
+    Raises:
+        ValueError: a mask that holds no brain, a scan that cannot be aligned.
+    """
+    values, inside = (tensor[0, 0].detach().cpu().numpy() for tensor in (volume, mask))
+    shape, grid = model_grid()
+    to_scan = np.linalg.inv(affine) @ align(values, affine, inside) @ grid
+    found, brain = sampled(values, affine, inside, to_scan, shape)
+    images, masks = (torch.from_numpy(array)[None, None] for array in (found.astype(np.float32), brain))
+    return images, masks, to_scan
 
 
 def local_line(

@@ -166,6 +166,13 @@ class _Rule:
         self._best: float | None = None
         self._weights: dict[str, Any] = {}
         self._flat_checks = 0
+        self._decide = {
+            "bits": self._bits,
+            "entropy minimum": self._entropy_minimum,
+            "entropy plateau": self._entropy_plateau,
+            "oracle": self._oracle,
+            "never": self._never,
+        }[settings.stop]
 
     def look(self, step: int, bits: float, judged: float | None, network: HarmonizerNetwork) -> None:
         """Note a look at the network after some steps, and decide."""
@@ -173,7 +180,7 @@ class _Rule:
         self.found.bits.append(bits)
         if judged is not None:
             self.found.judged.append(judged)
-        getattr(self, "_" + self.settings.stop.replace(" ", "_"))(step, bits, judged, network)
+        self._decide(step, bits, judged, network)
 
     def network(self, template: HarmonizerNetwork) -> HarmonizerNetwork:
         """The network of the kept step."""

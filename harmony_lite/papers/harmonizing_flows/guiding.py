@@ -13,7 +13,7 @@ from harmony_lite.papers.harmonizing_flows.augmentation import GUIDING, augmente
 from harmony_lite.papers.harmonizing_flows.flow import GuidedFlow, bits_per_dimension
 from harmony_lite.papers.harmonizing_flows.settings import FlowSettings
 
-__all__ = ["guided_batch", "guided_loss"]
+__all__ = ["guided_batch", "guided_loss", "guided_step"]
 
 
 def guided_batch(levels: Tensor, settings: FlowSettings, generator: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -48,6 +48,7 @@ class HarmonizingFlows(Harmonizer):
     takes_slices: ClassVar[bool] = False
     on_template_grid: ClassVar[bool] = True
     is_trained: ClassVar[bool] = True
+    adapts: ClassVar[bool] = True
 
     def __init__(self, settings: HarmonizingFlowsSettings | None = None) -> None:
         self.settings = settings or HarmonizingFlowsSettings()
