@@ -16,7 +16,7 @@ from harmony_lite.papers.harmonizing_flows.guiding import guided_batch, guided_l
 from harmony_lite.papers.harmonizing_flows.harmonizer import HarmonizingFlows
 from harmony_lite.papers.harmonizing_flows.network import HarmonizerNetwork
 from harmony_lite.papers.harmonizing_flows.settings import FlowSettings, HarmonizingFlowsSettings, NetworkSettings
-from harmony_lite.papers.harmonizing_flows.training import mean_bits
+from harmony_lite.papers.harmonizing_flows.training import bits_of
 
 SMALL = FlowSizes(widths=(4,))  # on 8 x 8 pixels autograd can write the Jacobian down
 
@@ -283,9 +283,9 @@ def test_the_method_gives_volumes_in_the_targets_units(fitted, cohort):
 def test_the_rule_of_bits_rests_on_people_that_the_flow_was_not_trained_on(fitted, cohort):
     """The last of the three people is held out: the target's bits are this person's."""
     held, scans = cohort.subset([2]), cohort.subset([2]).view(Needs.TARGET_ONLY).target
-    assert fitted.target_bits == pytest.approx(mean_bits(fitted._flow, fitted.slices_of(scans.images, scans.mask)))
+    assert fitted.target_bits == pytest.approx(bits_of(fitted._flow, fitted.slices_of(scans.images, scans.mask)))
     training = cohort.subset(range(2)).view(Needs.TARGET_ONLY).target
-    others = mean_bits(fitted._flow, fitted.slices_of(training.images, training.mask))
+    others = bits_of(fitted._flow, fitted.slices_of(training.images, training.mask))
     assert len(held) == 1 and fitted.target_bits != pytest.approx(others, rel=1e-4)
 
 

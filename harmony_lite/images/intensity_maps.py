@@ -16,7 +16,7 @@ from torch import Tensor
 
 from harmony_lite.images.normalize import full_range_minmax, slice_minmax
 
-__all__ = ["MAPS", "Gamma", "TableMap", "exp", "log", "mapped_slices", "random_monotone", "random_tables"]
+__all__ = ["MAPS", "TOP", "Gamma", "TableMap", "exp", "log", "mapped_slices", "random_monotone", "random_tables"]
 
 TOP = 255  # the paper's grey levels run from 0 to 255
 

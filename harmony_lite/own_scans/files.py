@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
+from nibabel.affines import voxel_sizes
 from torch import Tensor
 from tqdm import tqdm
 
@@ -207,7 +207,7 @@ def _of_one_site(folder: Path, method: Harmonizer) -> tuple[Tensor, Tensor]:
     if len(paths) < 2:
         raise ValueError(f"--adapt-on {folder}: found {len(paths)} scans, wanted two of the site or more")
     scans = [nifti.read(path) for path in paths]
-    grids = {(tuple(scan.volume.shape[2:]), tuple(_voxel_size(scan.affine))) for scan in scans}
+    grids = {(tuple(scan.volume.shape[2:]), tuple(voxel_sizes(scan.affine).round(3).tolist())) for scan in scans}
     if len(grids) > 1:
         found = "; ".join(f"{shape} voxels of {size} mm" for shape, size in sorted(grids))
         raise ValueError(f"--adapt-on {folder}: found scans of {len(grids)} grids ({found}), wanted one site's")
@@ -221,11 +221,6 @@ def _of_one_site(folder: Path, method: Harmonizer) -> tuple[Tensor, Tensor]:
             raise ValueError(f"{path}: {error}") from error
     images, masks = (torch.cat(parts) for parts in zip(*pairs, strict=True))
     return images, masks
-
-
-def _voxel_size(affine: np.ndarray) -> list[float]:
-    """Mm along each axis, to a thousandth."""
-    return np.linalg.norm(affine[:3, :3], axis=0).round(3).tolist()
 
 
 def _load(method: Harmonizer, path: Path) -> str:

@@ -101,13 +101,13 @@ class SliceSegmenter(ABC):
     # ------------------------------------------------------------------------------------------------------- weights
 
     @classmethod
-    def shipped(cls, variant: str | None = None) -> Self:
+    def shipped(cls) -> Self:
         """With the weights that come for the active profile.
 
         Raises:
             FileNotFoundError: none are shipped for it.
         """
-        return cls().load(weights.shipped(cls.name, variant or cls.variant, active().name))
+        return cls().load(weights.shipped(cls.name, cls.variant, active().name))
 
     def load(self, path: str | Path) -> Self:
         """Read weights with their card; returns itself, with the settings of the card.
@@ -214,19 +214,6 @@ class SliceSegmenter(ABC):
         self._network.eval()
         return self
 
-    @torch.no_grad()
-    def logits(self, images: Tensor, mask: Tensor, channel: int = 0) -> Tensor:
-        """One of the network's outputs on volumes (N, 1, D, H, W), same shape, 0 outside the mask.
-
-        Raises:
-            ValueError: no weights, shapes that differ, images without contrast.
-        """
-        check_mask(mask, images)
-        network, inside = self.network.to(images.device), self._turned(mask)
-        return self._turned(
-            through_slices(self._prepared(images, mask), inside, lambda slices, *_: network(slices)[:, [channel]])
-        )
-
 
 class WhiteMatterUNet(SliceSegmenter):
     """Which voxels are white matter, in axial slices, by binary cross-entropy: what BlindHarmony's Table 3 judges by.
@@ -256,6 +243,7 @@ class WhiteMatterUNet(SliceSegmenter):
     def _loss(self, logits: Tensor, truth: Tensor) -> Tensor:
         return functional.binary_cross_entropy_with_logits(logits, truth)
 
+    @torch.no_grad()
     def segment(self, images: Tensor, mask: Tensor) -> Tensor:
         """White matter of volumes.
 
@@ -269,4 +257,7 @@ class WhiteMatterUNet(SliceSegmenter):
         Raises:
             ValueError: no weights, shapes that differ, images without contrast.
         """
-        return (self.logits(images, mask) > 0) & mask
+        check_mask(mask, images)
+        network = self.network.to(images.device)
+        logits = through_slices(self._prepared(images, mask), mask, lambda slices, *_: network(slices))
+        return (logits > 0) & mask

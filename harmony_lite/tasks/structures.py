@@ -18,6 +18,7 @@ from torch.nn import functional
 from torch.optim import Adam
 
 from harmony_lite.images.checks import check_mask
+from harmony_lite.images.intensity_maps import TOP
 from harmony_lite.images.normalize import grey_levels
 from harmony_lite.images.slices import brain_slices
 from harmony_lite.nets.unet import UNet
@@ -27,7 +28,6 @@ from harmony_lite.tasks.segmentation import SegmentationSettings, SliceSegmenter
 
 __all__ = ["SIZES", "StructureSettings", "StructureUNet"]
 
-TOP = 255.0
 Change = Callable[[Tensor, torch.Generator], Tensor]
 
 
@@ -86,7 +86,6 @@ class StructureUNet(SliceSegmenter):
 
     # -------------------------------------------------------------------------------------------------- predictions
 
-    @torch.no_grad()
     def probabilities(self, image: Tensor, mask: Tensor) -> Tensor:
         """Of each label, in one volume.
 
@@ -111,14 +110,11 @@ class StructureUNet(SliceSegmenter):
         image, network, inside = self._turned(levels) / TOP, self.network.to(levels.device), self._turned(mask)
         slices = brain_slices(image, inside)  # (B, 1, D, W)
         found = torch.cat([network(part).softmax(1) for part in slices.split(32)])  # (B, labels, D, W)
-        everywhere = torch.zeros(len(LABELS), *inside.shape[2:], device=image.device)
-        everywhere[0] = 1
-        occupied = inside[0].flatten(0, 2).any(0)
-        everywhere[..., occupied] = found.permute(1, 2, 3, 0)
-        known = self._turned(everywhere[None])[0]
-        outside = torch.zeros_like(known)
-        outside[0] = 1
-        return torch.where(mask[0], known, outside)
+        known = torch.zeros(len(LABELS), *inside.shape[2:], device=image.device)
+        known[..., inside[0].flatten(0, 2).any(0)] = found.permute(1, 2, 3, 0)
+        known = self._turned(known[None])[0] * mask[0]
+        known[0] += ~mask[0, 0]
+        return known
 
     def segment(self, images: Tensor, mask: Tensor) -> Tensor:
         """The likeliest label of each voxel: uint8 (N, 1, D, H, W), 0 outside the mask (N, 1, D, H, W)."""
@@ -135,7 +131,6 @@ class StructureUNet(SliceSegmenter):
 
     # -------------------------------------------------------------------------------------------------- comparators
 
-    @torch.no_grad()
     def averaged(self, images: Tensor, mask: Tensor, change: Change, *, times: int, seed: int = 0) -> Tensor:
         """AUE: the likeliest label by the mean of the predictions for changed copies of each volume.
 

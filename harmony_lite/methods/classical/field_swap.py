@@ -57,21 +57,18 @@ class FieldSwap(Harmonizer):
         """
         scans = view.target
         check_volumes(scans.images, scans.mask, what="target scans")
-        corrected = self._corrected(scans.images, scans.mask)
+        corrected = without_field(scans.images, scans.mask, **vars(self.settings))
         self._matching = HistogramMatching().fit(TargetOnly(Scans(corrected, scans.mask)))
         field = mean_field(scans.images, corrected, scans.mask)
         self._packed = packed_image(field, field > 0, most_bytes=FIELD_BYTES)
         self._field = unpacked_image(self._packed)  # as a file keeps it, so that loading changes nothing
         return self
 
-    def _corrected(self, images: Tensor, mask: Tensor) -> Tensor:
-        settings = self.settings
-        return without_field(images, mask, working_size=settings.working_size, iterations=settings.iterations)
-
     def _harmonize(self, images: Tensor, mask: Tensor, scanner: str | None) -> Tensor:
         check_grid(images, self._field.shape)
         field = without_height(self._field) if images.shape[-1] == 1 else self._field
-        matched = self._matching.harmonize(self._corrected(images, mask), mask=mask)
+        corrected = without_field(images, mask, **vars(self.settings))
+        matched = self._matching.harmonize(corrected, mask=mask)
         return matched * torch.where(field > 0, field, 1.0).to(matched)
 
     @property

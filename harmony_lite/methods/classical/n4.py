@@ -63,8 +63,7 @@ class N4(Harmonizer):
         return self
 
     def _harmonize(self, images: Tensor, mask: Tensor, scanner: str | None) -> Tensor:
-        settings = self.settings
-        corrected = without_field(images, mask, working_size=settings.working_size, iterations=settings.iterations)
+        corrected = without_field(images, mask, **vars(self.settings))
         return self._percentile.harmonize(corrected, mask=mask)
 
     @property

@@ -10,14 +10,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
-from typing import Any
+from functools import partial
 
 import torch
 from torch import Tensor
 from torch.optim import Adam
 from tqdm import tqdm
 
-from harmony_lite.papers.harmonizing_flows.flow import GuidedFlow, bits_per_dimension
+from harmony_lite.images.intensity_maps import TOP
+from harmony_lite.nets.draws import in_chunks
+from harmony_lite.papers.harmonizing_flows.flow import GuidedFlow, bits_per_dimension, mean_bits
 from harmony_lite.papers.harmonizing_flows.network import HarmonizerNetwork
 
 __all__ = ["STOPS", "Adaptation", "AdaptationSettings", "adapt", "harmonized_levels"]
@@ -25,7 +27,6 @@ __all__ = ["STOPS", "Adaptation", "AdaptationSettings", "adapt", "harmonized_lev
 # bits: those of the target's validation people are reached; minimum and plateau: of the task's entropy; oracle: the
 # best score, which nobody has without labels; never: all steps are taken, and the last weights kept
 STOPS = ("bits", "entropy minimum", "entropy plateau", "oracle", "never")
-TOP = 255.0
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,9 @@ def adapt(
     try:
         for step in tqdm(range(settings.most_steps + 1), desc="adapting", unit="step", disable=not progress):
             if step % settings.check_every == 0 or step == settings.most_steps:
-                rule.look(step, _mean_bits(moved, flow, levels, noise), judge(moved) if judge else None, moved)
+                with torch.no_grad():
+                    harmonized = in_chunks(partial(harmonized_levels, moved), levels, levels.device)
+                rule.look(step, mean_bits(flow, harmonized, noise), judge(moved) if judge else None, moved)
                 if rule.has_ended:
                     break
             if step < settings.most_steps:
@@ -129,7 +132,7 @@ def adapt(
     finally:
         for parameter in flow.parameters():
             parameter.requires_grad_(True)
-    return rule.network(deepcopy(network)), rule.found
+    return rule.network.eval(), rule.found
 
 
 def _step(
@@ -149,28 +152,21 @@ def _step(
     optimizer.step()
 
 
-@torch.no_grad()
-def _mean_bits(network: HarmonizerNetwork, flow: GuidedFlow, levels: Tensor, noise: Tensor) -> float:
-    parts = zip(levels.split(32), noise.split(32), strict=True)
-    values = [bits_per_dimension(flow, harmonized_levels(network, part), uniform) for part, uniform in parts]
-    return float(torch.cat(values).mean())
-
-
 class _Rule:
-    """When to stop, and which weights to keep."""
+    """When to stop, and which network to keep."""
 
     def __init__(self, settings: AdaptationSettings, target_bits: float | None) -> None:
         self.settings, self.target_bits = settings, target_bits
         self.found = Adaptation()
         self.has_ended = False
+        self.network: HarmonizerNetwork | None = None  # of the kept step
         self._best: float | None = None
-        self._weights: dict[str, Any] = {}
         self._flat_checks = 0
         self._decide = {
             "bits": self._bits,
-            "entropy minimum": self._entropy_minimum,
+            "entropy minimum": partial(self._best_of_all, "the smallest entropy", 1),
             "entropy plateau": self._entropy_plateau,
-            "oracle": self._oracle,
+            "oracle": partial(self._best_of_all, "the best score", -1),
             "never": self._never,
         }[settings.stop]
 
@@ -182,14 +178,9 @@ class _Rule:
             self.found.judged.append(judged)
         self._decide(step, bits, judged, network)
 
-    def network(self, template: HarmonizerNetwork) -> HarmonizerNetwork:
-        """The network of the kept step."""
-        template.load_state_dict(self._weights)
-        return template.eval()
-
     def _keep(self, step: int, network: HarmonizerNetwork, reason: str) -> None:
         self.found = replace(self.found, kept=step, reason=reason)
-        self._weights = deepcopy(network.state_dict())
+        self.network = deepcopy(network)
 
     def _bits(self, step: int, bits: float, _: float | None, network: HarmonizerNetwork) -> None:
         self.has_ended = bits <= self.target_bits
@@ -199,15 +190,12 @@ class _Rule:
     def _never(self, step: int, _: float, __: float | None, network: HarmonizerNetwork) -> None:
         self._keep(step, network, "the last of the steps")
 
-    def _entropy_minimum(self, step: int, _: float, judged: float, network: HarmonizerNetwork) -> None:
-        if self._best is None or judged < self._best:
-            self._best = judged
-            self._keep(step, network, "the smallest entropy")
-
-    def _oracle(self, step: int, _: float, judged: float, network: HarmonizerNetwork) -> None:
-        if self._best is None or judged > self._best:
-            self._best = judged
-            self._keep(step, network, "the best score")
+    def _best_of_all(
+        self, reason: str, sign: int, step: int, _: float, judged: float, network: HarmonizerNetwork
+    ) -> None:
+        if self._best is None or sign * judged < self._best:
+            self._best = sign * judged
+            self._keep(step, network, reason)
 
     def _entropy_plateau(self, step: int, _: float, judged: float, network: HarmonizerNetwork) -> None:
         is_flat = self._best is not None and judged > self._best * (1 - self.settings.flat)

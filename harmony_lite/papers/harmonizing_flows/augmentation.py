@@ -11,11 +11,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from harmony_lite.images.intensity_maps import random_tables
+from harmony_lite.images.intensity_maps import TOP, random_tables
 
 __all__ = ["DISTANCES", "GUIDING", "PRETRAINING", "Changes", "augmented", "dissimilarity"]
 
-TOP = 255.0  # grey levels run from 0 to 255
 # section 3.1 says "mean squared distance"; the public code takes the mean and the deviation of the absolute difference
 DISTANCES = ("mean squared", "mean and two deviations")
 

@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from harmony_lite.papers.harmonizing_flows.layers import ChannelNorm, ConcatELU, UShape
 
-__all__ = ["FORMS", "AffineCoupling", "FlowSizes", "GuidedFlow", "bits_per_dimension", "checkerboard"]
+__all__ = ["FORMS", "AffineCoupling", "FlowSizes", "GuidedFlow", "bits_per_dimension", "checkerboard", "mean_bits"]
 
 LEVELS = 256  # grey levels (section 4.1)
 BOUNDARY = 1e-5  # a logit's distance from 0 and 1; the public code's
@@ -201,6 +201,14 @@ class GuidedFlow(nn.Module):
 def bits_per_dimension(flow: GuidedFlow, levels: Tensor, uniform: Tensor) -> Tensor:
     """Minus the log-likelihood in bits per pixel, (B,) (section 3.2)."""
     return -flow.log_likelihood(levels, uniform) / (math.log(2) * levels[0].numel())
+
+
+@torch.no_grad()
+def mean_bits(flow: GuidedFlow, levels: Tensor, uniform: Tensor) -> float:
+    """Bits per dimension, mean over slices (B, 1, H, W) with noise of the same shape, some at a time."""
+    device = next(flow.parameters()).device
+    parts = zip(levels.split(32), uniform.split(32), strict=True)
+    return float(torch.cat([bits_per_dimension(flow, x.to(device), u.to(device)) for x, u in parts]).mean())
 
 
 def _channel_couplings(channels: int, sizes: FlowSizes) -> Iterator[AffineCoupling]:

@@ -15,8 +15,9 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor
 
-from harmony_lite.cohort import Needs, Scans, TargetOnly
+from harmony_lite.cohort import Needs, TargetOnly
 from harmony_lite.images.checks import check_images, check_volumes
+from harmony_lite.images.intensity_maps import TOP
 from harmony_lite.images.normalize import grey_levels, pad_to_multiple, percentiles
 from harmony_lite.images.slices import brain_slices, through_slices
 from harmony_lite.methods.averaged_image import check_grid
@@ -26,12 +27,10 @@ from harmony_lite.papers.harmonizing_flows.adaptation import Adaptation, adapt, 
 from harmony_lite.papers.harmonizing_flows.flow import GuidedFlow
 from harmony_lite.papers.harmonizing_flows.network import HarmonizerNetwork
 from harmony_lite.papers.harmonizing_flows.settings import VARIANTS, HarmonizingFlowsSettings, settings_of
-from harmony_lite.papers.harmonizing_flows.training import mean_bits, pretrain, train_flow
+from harmony_lite.papers.harmonizing_flows.training import bits_of, pretrain, train_flow
 from harmony_lite.training import History, checkpoint_of
 
 __all__ = ["HarmonizingFlows"]
-
-TOP = 255.0
 
 
 class HarmonizingFlows(Harmonizer):
@@ -105,7 +104,7 @@ class HarmonizingFlows(Harmonizer):
         }
         self._flow.eval().cpu()
         self._network.eval().cpu()
-        self._bits = mean_bits(self._flow, validation)
+        self._bits = bits_of(self._flow, validation)
         return self
 
     def fingerprint(self, view: TargetOnly) -> float:
@@ -122,8 +121,9 @@ class HarmonizingFlows(Harmonizer):
         last = held_out(len(scans.images), self.settings.validation_share)
         self._grid = tuple(scans.images.shape[2:])
         self._top = float(percentiles(scans.images, scans.mask, 0.0, 99.9)[1].mean())
-        parts = (Scans(scans.images[people], scans.mask[people]) for people in (slice(last.start), last))
-        training, validation = (self.slices_of(part.images, part.mask) for part in parts)
+        training, validation = (
+            self.slices_of(scans.images[people], scans.mask[people]) for people in (slice(last.start), last)
+        )
         chance = torch.Generator().manual_seed(seed)
         self._flow = first_weights(self._new_flow, chance)
         self._network = first_weights(self._new_network, chance)
