@@ -498,7 +498,7 @@ pd.DataFrame(kept).T
 
 # %% [markdown]
 # **What to notice.** The blurs stay at 100 % in the first two panels: they changed no contrast at all, whatever SSIM said.
-# *Ours* takes the spreads down by a third or more, MISPEL as printed by some per cent.
+# *Ours* takes the spreads down by a half and by more than a quarter, MISPEL as printed by some per cent.
 # So *ours* does harmonize; what it pays is some of the fine noise, and next to nothing of the lesions.
 # RAVEL, which was made for this, takes a third off both spreads too; White Stripe pushes the scanners apart.
 # The table of noise shows a second thing: *ours* brings the scanners' noise together as well, and on the quietest scanner it rises.
