@@ -27,7 +27,7 @@ import sys
 import tarfile
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -130,14 +130,29 @@ def planned(recipe: Recipe, training: Cohort, seconds: float, path: Path) -> dic
 
 def share_of(settings: Mapping[str, Any], steps: int) -> float:
     """Which share of a whole training some steps are; of a training in epochs, one epoch for 20 steps."""
-    return steps / settings["training_steps"] if "training_steps" in settings else steps / 20 / settings["epochs"][0]
+    if "epochs" in settings:
+        return steps / 20 / settings["epochs"][0]
+    return steps / min(_each(settings, "training_steps"))
+
+
+def _each(settings: Mapping[str, Any], name: str) -> Iterator[Any]:
+    """Every setting of a name, those within settings too: a method may train several parts."""
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _each(value, name)
+        elif key == name:
+            yield value
 
 
 def scaled(settings: Mapping[str, Any], share: float) -> dict[str, Any]:
     """Settings of a training that is this share as long, at least one step or epoch."""
+    of_parts = {name: scaled(value, share) for name, value in settings.items() if isinstance(value, Mapping)}
+    changed = {**settings, **of_parts}
     if "training_steps" in settings:
-        return {**settings, "training_steps": max(1, round(share * settings["training_steps"]))}
-    return {**settings, "epochs": [max(1, round(share * epochs)) for epochs in settings["epochs"]]}
+        changed["training_steps"] = max(1, round(share * settings["training_steps"]))
+    if "epochs" in settings:
+        changed["epochs"] = [max(1, round(share * epochs)) for epochs in settings["epochs"]]
+    return changed
 
 
 def time_of(recipe: Recipe, training: Cohort, settings: Mapping[str, Any]) -> float:

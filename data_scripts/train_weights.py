@@ -38,7 +38,7 @@ def train(recipe: Recipe, *, commit: str, jobs: int) -> weights.Card:
     return weights.save(
         trained.state(),
         recipe.path,
-        command=f"HARMONY_PROFILE={profile.name} python data_scripts/train_weights.py {recipe.name}",
+        command=f"HARMONY_PROFILE={profile.name} python data_scripts/train_weights.py {recipe.label}",
         profile=profile.name,
         data_seed=profile.seed,
         minutes=round(seconds / 60, 3),
@@ -55,14 +55,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     known = recipes()
     names = list(dict.fromkeys(recipe.name for recipe in known))
-    parser.add_argument("names", nargs="*", help=f"of {', '.join(names)}; all of them when absent")
+    about = f"of {', '.join(names)}, or one recipe of it, such as {known[0].label}; all of them when absent"
+    parser.add_argument("names", nargs="*", help=about)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes that simulate (default: all)")
     given = parser.parse_args()
-    asked = [name.replace("_", "-") for name in given.names] or names
-    if set(asked) - set(names):
-        parser.error(f"names: found {', '.join(asked)}, wanted some of {', '.join(names)}")
+    asked = given.names or names
+    labels = [recipe.label for recipe in known]
+    if set(asked) - {*names, *labels}:
+        parser.error(f"names: found {', '.join(asked)}, wanted some of {', '.join([*names, *labels])}")
     commit = weights.current_commit()  # before the first file is replaced, which makes the checkout dirty
-    for recipe in tqdm([one for one in known if one.name in asked], desc="weights", unit="file"):
+    for recipe in tqdm([one for one in known if {one.name, one.label} & {*asked}], desc="weights", unit="file"):
         card = train(recipe, commit=commit, jobs=given.jobs)
         tqdm.write(f"{recipe.label}: {card.metric} ({card.minutes:.2f} min)")
 

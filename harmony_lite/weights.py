@@ -221,7 +221,7 @@ def shipped(method: str, variant: str, profile: str) -> Path:
 
     Args:
         method: the method's name; hyphens and underscores are both accepted.
-        variant: the reading of the method, as in its `variants`.
+        variant: the reading of the method, as in its `variants`; VARIANT.TARGET for another target than the usual one.
         profile: `quick` or `full`.
 
     Raises:

@@ -49,15 +49,16 @@ class Fit:
     @property
     def is_shipped(self) -> bool:
         """Whether the package carries this one, so that nothing is left to fit."""
-        if self.name in JUDGES or self.corrected or method_class(self.name).shipping is None:
+        if self.name in JUDGES or self.corrected:
             return False
-        return self.scanners[0] == method_class(self.name).shipping.target
+        shipping = method_class(self.name).shipping
+        return shipping is not None and self.scanners[0] in shipping.targets(self.variant)
 
     def shipped_hash(self) -> str:
         """SHA-256 of the shipped weights; empty where there is something to fit."""
         if not self.is_shipped:
             return ""
-        return weights.load(method_class(self.name).shipped_weights(self.variant))[1].sha256
+        return weights.load(method_class(self.name).shipped_weights(self.variant, self.scanners[0]))[1].sha256
 
     @property
     def label(self) -> str:
@@ -87,7 +88,7 @@ class Fitted:
     def __call__(self, fit: Fit) -> Any:
         """The fitted thing: shipped, from its file, or fitted now and written."""
         if fit not in self._known:
-            self._known[fit] = load_method(fit.name, fit.variant) if fit.is_shipped else self._from_file_or_people(fit)
+            self._known[fit] = self._shipped(fit) if fit.is_shipped else self._from_file_or_people(fit)
         return self._known[fit]
 
     def reference(self, scanner: str) -> Tensor:
@@ -97,6 +98,9 @@ class Fitted:
     def without_fields(self, cohort: Cohort) -> Cohort:
         """The same people and scanners after N4 bias correction; a scan is corrected once and kept as a file."""
         return cohort.corrected(self.folder / "n4")
+
+    def _shipped(self, fit: Fit) -> Any:
+        return load_method(fit.name, fit.variant, target=fit.scanners[0])
 
     def _path(self, fit: Fit) -> Path:
         return self.folder / f"{fit.label}.safetensors"

@@ -66,16 +66,18 @@ def method_class(name: str) -> type[Harmonizer]:
         raise ValueError(f"method {key}: found nothing at {_places()[key]} ({error}), wanted a class") from error
 
 
-def load_method(name: str, variant: str | None = None, *, fitted: bool = True) -> Harmonizer:
+def load_method(name: str, variant: str | None = None, *, target: str | None = None, fitted: bool = True) -> Harmonizer:
     """A method by name, with the weights that are shipped for the active profile.
 
     Args:
         name: as in `names()`; hyphens and underscores are both accepted.
         variant: one of the method's `variants`; the first one when absent.
+        target: the scanner that images are brought to, where weights for several come (`Shipping`); the usual one when
+            absent.
         fitted: False gives the method unfitted, for `fit`.
 
     Raises:
-        ValueError: unknown name or variant (found and wanted are named).
+        ValueError: unknown name, variant or target (found and wanted are named).
         FileNotFoundError: no weights are shipped for this method, variant and profile.
     """
     cls = method_class(name)
@@ -83,4 +85,4 @@ def load_method(name: str, variant: str | None = None, *, fitted: bool = True) -
     if variant not in cls.variants:
         raise ValueError(f"variant of {cls.name}: found {variant!r}, wanted one of {', '.join(cls.variants)}")
     method = cls.from_variant(variant)
-    return method.load(cls.shipped_weights(variant)) if fitted else method
+    return method.load(cls.shipped_weights(variant, target)) if fitted else method

@@ -35,12 +35,21 @@ class Shipping:
     Attributes:
         variants: those that have a file of weights; empty means that each variant has its file.
         target: the first scanner of those that the weights were made on.
+        also: further files, each of a variant for another target: ("ours", "abide_kki").
+        shared: whether a variant without a file takes that of the first variant that has one. Such variants differ in
+            how the weights are used, not in the weights.
         by_profile: False for weights that do not depend on the profile; they are shipped once, made in `quick`.
     """
 
     variants: tuple[str, ...] = ()
     target: str = "oasis_trio"
+    also: tuple[tuple[str, str], ...] = ()
+    shared: bool = True
     by_profile: bool = True
+
+    def targets(self, variant: str) -> tuple[str, ...]:
+        """The scanners that a variant with a file of its own has weights for, the usual target first."""
+        return (self.target, *(target for name, target in self.also if name == variant))
 
 
 class Harmonizer(ABC):
@@ -121,23 +130,28 @@ class Harmonizer(ABC):
         """An unfitted method with the settings of one of `variants`."""
 
     @classmethod
-    def shipped_weights(cls, variant: str) -> Path:
-        """Path of the weights for the active profile.
+    def shipped_weights(cls, variant: str, target: str | None = None) -> Path:
+        """Path of the weights for the active profile, and for the usual target where none is named.
 
-        A variant without a file of its own (`Shipping.variants`) takes that of the first variant that has one: such
-        variants differ in how the weights are used, not in the weights. A user's own weights in the cache folder come
-        before those of the package.
+        A variant without a file of its own may take another's (`Shipping.shared`). A user's own weights in the cache
+        folder come before those of the package.
 
         Raises:
+            ValueError: no weights for this target.
             FileNotFoundError: there are none for this variant and profile; the message says how to get some.
         """
         shipping = cls.shipping or Shipping()
         with_weights = shipping.variants or cls.variants
-        file_of = variant if variant in with_weights else with_weights[0]
+        file_of = with_weights[0] if shipping.shared and variant not in with_weights else variant
+        targets = shipping.targets(file_of)
+        if target not in (None, *targets):
+            raise ValueError(f"target of {cls.name}: found {target!r}, wanted one of {', '.join(targets)}")
+        if target not in (None, shipping.target):
+            file_of = f"{file_of}.{target}"
         try:
             return weights.shipped(cls.name, file_of, active().name if shipping.by_profile else QUICK.name)
         except FileNotFoundError as error:
-            if cls.shipping is not None:
+            if cls.shipping is not None and file_of in with_weights:
                 raise
             raise FileNotFoundError(
                 f"{cls.name}: found no weights, none are shipped; wanted a fit on scans of the scanners in question: "

@@ -54,7 +54,7 @@ class Recipe:
 
     Attributes:
         name: of the method, or of the judge.
-        variant: whose weights they are.
+        variant: whose weights they are; VARIANT.TARGET for another target than the usual one.
         people: training and validation people, who share nobody.
         untrained: a method or a judge, with the settings of the active profile.
         train: trains it on people, and goes on from the checkpoint's path where one is given and exists.
@@ -94,9 +94,7 @@ class Recipe:
             settings: those on a card; the recipe's own when None.
         """
         trainable = self.untrained()
-        stored = dict(settings or weights.settings_to_store(trainable.settings))
-        if "batch" in stored:
-            stored["batch"] = min(stored["batch"], FEW_SLICES)
+        stored = _with_small_batches(settings or weights.settings_to_store(trainable.settings))
         return self.begin(trainable.take_settings(stored), training.subset(range(FEW)))
 
     def facts(self, trained: Trainable, training: Cohort) -> dict[str, Any]:
@@ -111,10 +109,19 @@ class Recipe:
         return {"settings": settings, "recipe": recipe, **History.described(trained.histories)}
 
 
+def _with_small_batches(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of a card, those within settings too, with batches of at most `FEW_SLICES`."""
+    small = {
+        name: _with_small_batches(value) if isinstance(value, Mapping) else value for name, value in settings.items()
+    }
+    return {name: min(value, FEW_SLICES) if name == "batch" else value for name, value in small.items()}
+
+
 def method_recipe(
     name: str,
     variant: str,
     *,
+    target: str = "",
     people: Callable[[], tuple[Cohort, Cohort]] | None = None,
     untrained: Callable[[], Harmonizer] | None = None,
     metric: Callable[[Any, Cohort], Mapping[str, Any]] | None = None,
@@ -122,6 +129,8 @@ def method_recipe(
     share: float = 1.0,
 ) -> Recipe:
     """The recipe of a method; what is left out is as for a method without a recipe in a paper.
+
+    `target` is named for a file that `Shipping.also` has besides the variant's usual one; `people` then have it first.
 
     Raises:
         ValueError: a method whose class says that no weights come with the package.
@@ -137,13 +146,13 @@ def method_recipe(
 
     return Recipe(
         name,
-        variant,
+        f"{variant}.{target}" if target else variant,
         people or training_and_validation,
         untrained or partial(load_method, name, variant, fitted=False),
         train,
         begin,
         metric or psnr_by_scanner,
-        about or (lambda _: {"target": TARGET}),
+        about or (lambda training: {"target": training.scanners[0]}),
         share,
     )
 

@@ -101,13 +101,13 @@ class SliceSegmenter(ABC):
     # ------------------------------------------------------------------------------------------------------- weights
 
     @classmethod
-    def shipped(cls) -> Self:
-        """With the weights that come for the active profile.
+    def shipped(cls, variant: str | None = None) -> Self:
+        """With the weights that come for the active profile: of a variant, where a recipe makes several.
 
         Raises:
             FileNotFoundError: none are shipped for it.
         """
-        return cls().load(weights.shipped(cls.name, cls.variant, active().name))
+        return cls().load(weights.shipped(cls.name, variant or cls.variant, active().name))
 
     def load(self, path: str | Path) -> Self:
         """Read weights with their card; returns itself, with the settings of the card.

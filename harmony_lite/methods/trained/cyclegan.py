@@ -18,6 +18,7 @@ from torch.func import functional_call
 from torch.optim import Adam
 
 from harmony_lite.cohort import Needs
+from harmony_lite.methods.protocol import Shipping
 from harmony_lite.methods.trained.domain_networks import DomainNetworks, Lesson, Slices
 from harmony_lite.nets.draws import first_weights, in_chunks, mirrored_batch
 from harmony_lite.profiles import sized
@@ -208,6 +209,9 @@ class CycleGAN(DomainNetworks):
 
     name: ClassVar[str] = "cyclegan"
     needs: ClassVar[Needs] = Needs.UNPAIRED
+    shipping: ClassVar[Shipping | None] = Shipping(
+        also=tuple(("scanners", site) for site in ("abide_caltech", "abide_kki", "abide_pitt", "abide_nyu"))
+    )
 
     @classmethod
     def from_variant(cls, variant: str) -> Self:

@@ -21,12 +21,12 @@ from harmony_lite.images.intensity_maps import TOP
 from harmony_lite.images.normalize import grey_levels, pad_to_multiple, percentiles
 from harmony_lite.images.slices import brain_slices, through_slices
 from harmony_lite.methods.averaged_image import check_grid
-from harmony_lite.methods.protocol import Harmonizer, check_tensors
+from harmony_lite.methods.protocol import Harmonizer, Shipping, check_tensors
 from harmony_lite.nets.draws import first_weights, held_out
 from harmony_lite.papers.harmonizing_flows.adaptation import Adaptation, adapt, harmonized_levels
 from harmony_lite.papers.harmonizing_flows.flow import GuidedFlow
 from harmony_lite.papers.harmonizing_flows.network import HarmonizerNetwork
-from harmony_lite.papers.harmonizing_flows.settings import VARIANTS, HarmonizingFlowsSettings, settings_of
+from harmony_lite.papers.harmonizing_flows.settings import SITES, VARIANTS, HarmonizingFlowsSettings, settings_of
 from harmony_lite.papers.harmonizing_flows.training import bits_of, pretrain, train_flow
 from harmony_lite.training import History, checkpoint_of
 
@@ -44,6 +44,9 @@ class HarmonizingFlows(Harmonizer):
     name: ClassVar[str] = "harmonizing-flows"
     needs: ClassVar[Needs] = Needs.TARGET_ONLY
     variants: ClassVar[tuple[str, ...]] = VARIANTS
+    shipping: ClassVar[Shipping | None] = Shipping(
+        ("ours",), SITES[0], also=tuple(("ours", site) for site in SITES[1:]), shared=False
+    )
     takes_slices: ClassVar[bool] = False
     on_template_grid: ClassVar[bool] = True
     is_trained: ClassVar[bool] = True
@@ -152,6 +155,18 @@ class HarmonizingFlows(Harmonizer):
         return HarmonizerNetwork(self.settings.network.widths, identity=ours, unit=TOP if ours else 1.0)
 
     # ----------------------------------------------------------------------------------------------------- adaptation
+
+    @property
+    def guide(self) -> GuidedFlow:
+        """The flow, which knows the target."""
+        self.check_fitted()
+        return self._flow
+
+    @property
+    def network(self) -> HarmonizerNetwork:
+        """The harmonizer's network: pre-trained, or of one site after `adapted`."""
+        self.check_fitted()
+        return self._network
 
     @property
     def target_bits(self) -> float:

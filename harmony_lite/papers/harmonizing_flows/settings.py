@@ -9,7 +9,7 @@ from harmony_lite.papers.harmonizing_flows.augmentation import DISTANCES
 from harmony_lite.papers.harmonizing_flows.flow import FORMS, FlowSizes
 from harmony_lite.profiles import FULL, GPU, QUICK, TINY, sized
 
-__all__ = ["SIZES", "VARIANTS", "FlowSettings", "HarmonizingFlowsSettings", "NetworkSettings", "settings_of"]
+__all__ = ["SITES", "SIZES", "VARIANTS", "FlowSettings", "HarmonizingFlowsSettings", "NetworkSettings", "settings_of"]
 
 
 @dataclass(frozen=True)
@@ -93,8 +93,8 @@ class HarmonizingFlowsSettings:
 
 SIZES = {
     QUICK.name: HarmonizingFlowsSettings(
-        FlowSettings(FlowSizes(widths=(8, 16, 24), dequantization="uniform"), halvings=3, training_steps=1000, batch=8),
-        NetworkSettings(halvings=3, training_steps=1500, batch=16),
+        FlowSettings(FlowSizes(widths=(8, 16, 24), dequantization="uniform"), halvings=3, training_steps=700, batch=8),
+        NetworkSettings(halvings=3, training_steps=1200, batch=12),
     ),
     GPU.name: HarmonizingFlowsSettings(FlowSettings(training_steps=2000), NetworkSettings(training_steps=3000)),
     FULL.name: HarmonizingFlowsSettings(),
@@ -106,6 +106,8 @@ SIZES = {
 }
 
 VARIANTS = ("ours", "paper", "released")
+
+SITES = ("abide_caltech", "abide_kki", "abide_pitt", "abide_nyu")  # each in turn is the target (section 4.1)
 
 
 def settings_of(variant: str) -> HarmonizingFlowsSettings:
