@@ -191,7 +191,9 @@ def assembled(paper: str) -> dict[str, Any]:
     profile = active()
     count = len(experiments.people_of(paper, active())[2])
     people = [json.loads(kept(paper, i).read_text(encoding="utf-8")) for i in range(count)]
-    hashes = {(one.name, one.variant): one.shipped_hash() for one in experiments.fits(paper)}
+    hashes: dict[tuple[str, str], dict[str, str]] = {}  # by method and variant, then by target
+    for one in experiments.fits(paper):
+        hashes.setdefault((one.name, one.variant), {})[one.scanners[0]] = one.shipped_hash()
     rows = [_row(group, hashes) for group in zip(*(person["found"] for person in people), strict=True)]
     return {
         "paper": paper,
@@ -226,7 +228,7 @@ def here() -> dict[str, str]:
     return {"commit": current_commit(), "hardware": current_hardware(), "date": date.today().isoformat()}
 
 
-def _row(group: tuple[dict, ...], hashes: dict[tuple[str, str], str]) -> dict[str, Any]:
+def _row(group: tuple[dict, ...], hashes: dict[tuple[str, str], dict[str, str]]) -> dict[str, Any]:
     """One cell: what it is, its mean with a 95 % bootstrap interval, and the values of all people in order."""
     names = ("place", "measure", "row", "condition", "tier", "method", "variant", "by")
     head = {name: group[0][name] for name in names}
@@ -236,10 +238,16 @@ def _row(group: tuple[dict, ...], hashes: dict[tuple[str, str], str]) -> dict[st
     interval = bootstrap_interval(values, generator=torch.Generator().manual_seed(0))
     return {
         **head,
-        "weights": hashes.get((head["method"], head["variant"]), ""),
+        "weights": _weights(hashes.get((head["method"], head["variant"]), {}), group[0]["target"]),
         **{name: float(f"{getattr(interval, name):.{DIGITS}g}") for name in ("mean", "low", "high")},
         "values": values,
     }
+
+
+def _weights(by_target: dict[str, str], target: str) -> str:
+    """The hash behind a cell; several, with + between, where it is of several targets."""
+    hashes = [by_target.get(target, "")] if target else list(by_target.values())
+    return "+".join(one for one in hashes if one)
 
 
 def verdicts(paper: str, rows: list[dict[str, Any]]) -> dict[str, Any]:

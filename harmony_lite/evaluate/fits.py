@@ -29,7 +29,7 @@ JUDGES = {"atlas": AtlasClassifier, "age": AgeFromVolumes}  # what judges images
 
 @dataclass(frozen=True)
 class Fit:
-    """One thing to be fitted.
+    """One thing to be fitted. An experiment may derive from it, for what is neither method nor judge.
 
     Attributes:
         name: of a method, or of a judge: "atlas" for the classifier of `harmony_lite.tasks.atlas`, "age" for the
@@ -71,6 +71,29 @@ class Fit:
     def _sees_all(self) -> bool:
         return method_class(self.name).needs is Needs.SEVERAL_SCANNERS
 
+    def unfitted(self) -> Any:
+        """The method or the judge, with no weights."""
+        return JUDGES[self.name]() if self.name in JUDGES else load_method(self.name, self.variant, fitted=False)
+
+    def fitted(self, others: Fitted) -> Any:
+        """The method or the judge, fitted to training people; `others` has what that needs in its turn."""
+        training = self.people(self.scanners, others.profile)[0]
+        if self.corrected:
+            training = others.without_fields(training)
+        if self.name in JUDGES:
+            return self._judge(training, others)
+        method = self.unfitted()
+        return method.fit(training.view(method.needs))
+
+    def _judge(self, training: Cohort, others: Fitted) -> Any:
+        judge, scans, mask = self.unfitted(), training.scans(training.scanners[0]), training.mask
+        if self.name == "atlas":
+            truth = training.largest_tissue if self.variant == "tissues" else training.labels
+            return judge.fit(scans, mask, truth, spacing=others.profile.spacing)
+        atlas = others(replace(self, name="atlas"))
+        kinds = len(LABELS) - 1 if self.variant == "labels" else len(CLASSES)
+        return judge.fit(shares_of_brain(atlas.segment(scans, mask), kinds), training.ages)
+
 
 class Fitted:
     """Methods and classifiers after their fit, kept as files so that several processes share them.
@@ -102,30 +125,11 @@ class Fitted:
     def _shipped(self, fit: Fit) -> Any:
         return load_method(fit.name, fit.variant, target=fit.scanners[0])
 
-    def _path(self, fit: Fit) -> Path:
-        return self.folder / f"{fit.label}.safetensors"
-
     def _from_file_or_people(self, fit: Fit) -> Any:
-        is_judge = fit.name in JUDGES
-        unfitted = JUDGES[fit.name]() if is_judge else load_method(fit.name, fit.variant, fitted=False)
-        if not self._path(fit).is_file():
-            training = fit.people(fit.scanners, self.profile)[0]
-            if fit.corrected:
-                training = self.without_fields(training)
-            if is_judge:
-                fitted = self._fit_judge(unfitted, fit, training)
-            else:
-                fitted = unfitted.fit(training.view(unfitted.needs))
+        path = self.folder / f"{fit.label}.safetensors"
+        if not path.is_file():
+            made = fit.fitted(self)
             self.folder.mkdir(parents=True, exist_ok=True)
-            with written_whole(self._path(fit)) as part:
-                part.write_bytes(safetensors.torch.save(fitted.state()))
-        return unfitted.load_state(safetensors.torch.load(self._path(fit).read_bytes()))
-
-    def _fit_judge(self, judge: Any, fit: Fit, training: Cohort) -> Any:
-        scans, mask = training.scans(training.scanners[0]), training.mask
-        if fit.name == "atlas":
-            truth = training.largest_tissue if fit.variant == "tissues" else training.labels
-            return judge.fit(scans, mask, truth, spacing=self.profile.spacing)
-        atlas = self(replace(fit, name="atlas"))
-        kinds = len(LABELS) - 1 if fit.variant == "labels" else len(CLASSES)
-        return judge.fit(shares_of_brain(atlas.segment(scans, mask), kinds), training.ages)
+            with written_whole(path) as part:
+                part.write_bytes(safetensors.torch.save(made.state()))
+        return fit.unfitted().load_state(safetensors.torch.load(path.read_bytes()))

@@ -47,6 +47,7 @@ class Measurement:
         variant: of the method.
         by: what judged, where that is a classifier; two of them never share a table.
         value: in the measure's unit.
+        target: the scanner that images were brought to, in a table that has several; empty elsewhere.
     """
 
     place: str
@@ -58,6 +59,7 @@ class Measurement:
     variant: str
     by: str
     value: float
+    target: str = ""
 
 
 @dataclass(frozen=True)
@@ -265,4 +267,4 @@ def averages(
     for group in groups.values():
         if len(group) == len(conditions):
             mean = fmean(one.value for one in group)
-            yield replace(group[0], place=place or group[0].place, condition=name, value=mean)
+            yield replace(group[0], place=place or group[0].place, condition=name, value=mean, target="")

@@ -8,7 +8,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-__all__ = ["first_weights", "held_out", "in_chunks", "mirrored_batch"]
+__all__ = ["evenly_spread", "first_weights", "held_out", "in_chunks", "mirrored_batch"]
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -52,6 +52,15 @@ def held_out(people: int, share: float) -> slice:
     if people < 2:
         raise ValueError(f"people: found {people}, wanted at least 2, one of them held out")
     return slice(people - min(max(1, round(share * people)), people - 1), people)
+
+
+def evenly_spread(slices: Tensor, most: int) -> Tensor:
+    """At most so many of the slices (B, ...), evenly spread.
+
+    >>> evenly_spread(torch.arange(9), 3)
+    tensor([0, 4, 8])
+    """
+    return slices[torch.linspace(0, len(slices) - 1, min(most, len(slices))).round().long()]
 
 
 def in_chunks(network: Callable[[Tensor], Tensor], slices: Tensor, device: torch.device, size: int = 32) -> Tensor:

@@ -180,12 +180,10 @@ class StructureUNet(SliceSegmenter):
             learning_rate: of Adam.
             batch: slices.
         """
-        other = type(self)(self.settings, self.change)
-        other._network = network = deepcopy(self.network)
+        other = self.with_batch_statistics()
+        network = other.network
         slices = brain_slices(self._prepared(images, mask), self._turned(mask))
         layers = [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d)]
-        for layer in layers:
-            layer.track_running_stats, layer.running_mean, layer.running_var = False, None, None
         optimizer = Adam([p for layer in layers for p in layer.parameters()], lr=learning_rate)
         generator = torch.Generator().manual_seed(0)
         network.train()
@@ -196,4 +194,13 @@ class StructureUNet(SliceSegmenter):
             loss.backward()
             optimizer.step()
         network.eval()  # without running statistics the batch's own are used here too
+        return other
+
+    def with_batch_statistics(self) -> Self:
+        """A copy whose normalization takes the statistics of the slices that it is given, not those of its training."""
+        other = type(self)(self.settings, self.change)
+        other._network = deepcopy(self.network)
+        for layer in other.network.modules():
+            if isinstance(layer, nn.BatchNorm2d):
+                layer.track_running_stats, layer.running_mean, layer.running_var = False, None, None
         return other

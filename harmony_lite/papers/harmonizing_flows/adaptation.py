@@ -7,10 +7,11 @@ rules (its Table 3); the public code stops by none of them and leaves the choice
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,11 +19,14 @@ from torch.optim import Adam
 from tqdm import tqdm
 
 from harmony_lite.images.intensity_maps import TOP
-from harmony_lite.nets.draws import in_chunks
+from harmony_lite.nets.draws import evenly_spread, in_chunks
 from harmony_lite.papers.harmonizing_flows.flow import GuidedFlow, bits_per_dimension, mean_bits
 from harmony_lite.papers.harmonizing_flows.network import HarmonizerNetwork
 
-__all__ = ["STOPS", "Adaptation", "AdaptationSettings", "adapt", "harmonized_levels"]
+__all__ = ["STOPS", "Adaptation", "AdaptationSettings", "Judge", "adapt", "adapt_by", "harmonized_levels"]
+
+Judge = Callable[[HarmonizerNetwork], float]
+LOOKED_AT = 48  # slices of the site, in each look at bits
 
 # bits: those of the target's validation people are reached; minimum and plateau: of the task's entropy; oracle: the
 # best score, which nobody has without labels; never: all steps are taken, and the last weights kept
@@ -90,49 +94,79 @@ def adapt(
     settings: AdaptationSettings,
     generator: torch.Generator,
     *,
-    target_bits: float | None = None,
-    judge: Callable[[HarmonizerNetwork], float] | None = None,
-    progress: bool = True,
+    judge: Judge | None = None,
+    **options: Any,
 ) -> tuple[HarmonizerNetwork, Adaptation]:
-    """A harmonizer for one site, from the pre-trained one.
+    """A harmonizer for one site, from the pre-trained one, by the rule that the settings name.
+
+    Args:
+        network, flow, levels, settings, generator: as in `adapt_by`, and so are the options.
+        judge: of the rule.
+
+    Returns:
+        The network of the kept step, and what happened.
+    """
+    stops = {settings.stop: judge}
+    return adapt_by(network, flow, levels, settings, generator, stops=stops, **options)[settings.stop]
+
+
+def adapt_by(
+    network: HarmonizerNetwork,
+    flow: GuidedFlow,
+    levels: Tensor,
+    settings: AdaptationSettings,
+    generator: torch.Generator,
+    *,
+    stops: Mapping[str, Judge | None],
+    target_bits: float | None = None,
+    progress: bool = True,
+) -> dict[str, tuple[HarmonizerNetwork, Adaptation]]:
+    """Harmonizers for one site by several rules, which look at one and the same adaptation.
 
     Args:
         network: pre-trained; it stays as it is.
         flow: frozen; not a bit of it changes.
         levels: slices of the site, (B, 1, H, W) in 0 to 255, background 0.
-        settings: rule, rate and steps.
+        settings: rate and steps.
         generator: of batches and noise.
+        stops: rules, each with its judge: network -> mean entropy of the task's predictions, or for "oracle" its score
+            (larger is better); None for rules that need none. Each look asks a judge once, whatever rules have it.
         target_bits: mean bits per dimension of other people on the target; for the rule "bits".
-        judge: network -> mean entropy of the task's predictions, or for "oracle" its score (larger is better).
         progress: show a bar.
 
     Returns:
-        The network of the kept step, and what happened.
+        By rule, the network of the kept step, and what happened.
 
     Raises:
         ValueError: no slice, a rule without what it needs, a loss that is not finite.
     """
-    _check(levels, settings, target_bits, judge)
+    for stop, judge in stops.items():
+        _check(levels, replace(settings, stop=stop), target_bits, judge)
     moved = deepcopy(network).train()
     optimizer = Adam(moved.parameters(), lr=settings.learning_rate)
-    noise = torch.rand(levels.shape, generator=generator)  # of every look, so that looks can be compared
-    rule = _Rule(settings, target_bits)
+    looked_at = evenly_spread(levels, LOOKED_AT)
+    noise = torch.rand(looked_at.shape, generator=generator)  # of every look, so that looks can be compared
+    rules = {stop: _Rule(replace(settings, stop=stop), target_bits) for stop in stops}
     for parameter in flow.parameters():
         parameter.requires_grad_(False)
     try:
         for step in tqdm(range(settings.most_steps + 1), desc="adapting", unit="step", disable=not progress):
             if step % settings.check_every == 0 or step == settings.most_steps:
                 with torch.no_grad():
-                    harmonized = in_chunks(partial(harmonized_levels, moved), levels, levels.device)
-                rule.look(step, mean_bits(flow, harmonized, noise), judge(moved) if judge else None, moved)
-                if rule.has_ended:
+                    harmonized = in_chunks(partial(harmonized_levels, moved), looked_at, levels.device)
+                bits = mean_bits(flow, harmonized, noise)
+                going_on = {stop: rule for stop, rule in rules.items() if not rule.has_ended}
+                judged = {judge: judge(moved) for judge in {stops[stop] for stop in going_on} if judge}
+                for stop, rule in going_on.items():
+                    rule.look(step, bits, judged.get(stops[stop]), moved)
+                if all(rule.has_ended for rule in rules.values()):
                     break
             if step < settings.most_steps:
                 _step(moved, flow, levels, settings.batch, optimizer, generator)
     finally:
         for parameter in flow.parameters():
             parameter.requires_grad_(True)
-    return rule.network.eval(), rule.found
+    return {stop: (rule.network.eval(), rule.found) for stop, rule in rules.items()}
 
 
 def _step(
@@ -205,7 +239,7 @@ class _Rule:
         self._keep(step, network, "the entropy is flat" if self.has_ended else "the last of the steps")
 
 
-def _check(levels: Tensor, settings: AdaptationSettings, target_bits: float | None, judge: Callable | None) -> None:
+def _check(levels: Tensor, settings: AdaptationSettings, target_bits: float | None, judge: Judge | None) -> None:
     if levels.ndim != 4 or levels.shape[1] != 1 or not len(levels):
         raise ValueError(f"levels: found {tuple(levels.shape)}, wanted at least one slice, (B, 1, H, W)")
     if settings.stop == "bits" and target_bits is None:

@@ -6,9 +6,10 @@ Normalizing Flows", 2023. What the paper calls the source domain is the target h
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from copy import copy
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -23,7 +24,7 @@ from harmony_lite.images.slices import brain_slices, through_slices
 from harmony_lite.methods.averaged_image import check_grid
 from harmony_lite.methods.protocol import Harmonizer, Shipping, check_tensors
 from harmony_lite.nets.draws import first_weights, held_out
-from harmony_lite.papers.harmonizing_flows.adaptation import Adaptation, adapt, harmonized_levels
+from harmony_lite.papers.harmonizing_flows.adaptation import Adaptation, Judge, adapt_by, harmonized_levels
 from harmony_lite.papers.harmonizing_flows.flow import GuidedFlow
 from harmony_lite.papers.harmonizing_flows.network import HarmonizerNetwork
 from harmony_lite.papers.harmonizing_flows.settings import SITES, VARIANTS, HarmonizingFlowsSettings, settings_of
@@ -45,7 +46,7 @@ class HarmonizingFlows(Harmonizer):
     needs: ClassVar[Needs] = Needs.TARGET_ONLY
     variants: ClassVar[tuple[str, ...]] = VARIANTS
     shipping: ClassVar[Shipping | None] = Shipping(
-        ("ours",), SITES[0], also=tuple(("ours", site) for site in SITES[1:]), shared=False
+        ("ours", "unguided"), SITES[0], also=tuple(("ours", site) for site in SITES[1:]), shared=False
     )
     takes_slices: ClassVar[bool] = False
     on_template_grid: ClassVar[bool] = True
@@ -64,7 +65,7 @@ class HarmonizingFlows(Harmonizer):
 
     @classmethod
     def from_variant(cls, variant: str) -> Self:
-        """`ours`, `paper` or `released`."""
+        """`ours`, `paper`, `released` or `unguided`."""
         return cls(settings_of(variant))
 
     def with_adaptation(self, **changes: Any) -> Self:
@@ -198,6 +199,19 @@ class HarmonizingFlows(Harmonizer):
         Raises:
             ValueError: one scan only, scans of another grid than the target's, a rule without what it needs.
         """
+        stop = self.settings.adaptation.stop
+        return self.adapted_by({stop: judge}, images, mask, generator=generator, progress=progress)[stop]
+
+    def adapted_by(
+        self,
+        stops: Mapping[str, Callable[[Self], float] | None],
+        images: Tensor,
+        mask: Tensor,
+        *,
+        generator: torch.Generator | None = None,
+        progress: bool = True,
+    ) -> dict[str, Self]:
+        """As `adapted`, by several rules that look at the same adaptation: rules with their judges, None for none."""
         self.check_fitted()
         check_images(images, mask)
         if images.ndim != 5 or len(images) < 2:
@@ -205,15 +219,27 @@ class HarmonizingFlows(Harmonizer):
         check_grid(images, self._grid)
         slices = self.slices_of(images.float(), mask)
 
-        def judged(network: HarmonizerNetwork) -> float:
-            return judge(self._with_network(network))
+        @cache  # two rules that share a judge have to share what asks it
+        def of_network(judge: Callable[[Self], float]) -> Judge:
+            return lambda network: judge(self._with_network(network))
 
-        network, adaptation = adapt(
+        found = adapt_by(
             self._network, self._flow, slices, self.settings.adaptation,
             generator or torch.Generator().manual_seed(0),
-            target_bits=self._bits, judge=judged if judge else None, progress=progress,
+            stops={stop: judge and of_network(judge) for stop, judge in stops.items()},
+            target_bits=self._bits, progress=progress,
         )  # fmt: skip
-        other = self._with_network(network)
+        methods = {}
+        for stop, (network, adaptation) in found.items():
+            methods[stop] = self._with_network(network)
+            methods[stop].adaptation = adaptation
+        return methods
+
+    def with_network(self, state: Mapping[str, Tensor], adaptation: Adaptation) -> Self:
+        """The method of a site from what an earlier adaptation left: its network's tensors, and what happened."""
+        network = self._new_network()
+        network.load_state_dict(state)
+        other = self._with_network(network.eval())
         other.adaptation = adaptation
         return other
 

@@ -85,4 +85,7 @@ def of_target(target: str) -> Iterator[Recipe]:
         )
 
 
-RECIPES = tuple(recipe for target in SITES for recipe in of_target(target))
+RECIPES = (
+    *(recipe for target in SITES for recipe in of_target(target)),
+    method_recipe(HarmonizingFlows.name, "unguided", people=partial(on_sites, SITES[0]), metric=bits, share=3.0),
+)

@@ -105,7 +105,7 @@ SIZES = {
     ),
 }
 
-VARIANTS = ("ours", "paper", "released")
+VARIANTS = ("ours", "paper", "released", "unguided")
 
 SITES = ("abide_caltech", "abide_kki", "abide_pitt", "abide_nyu")  # each in turn is the target (section 4.1)
 
@@ -115,7 +115,8 @@ def settings_of(variant: str) -> HarmonizingFlowsSettings:
 
     `ours`: half of a batch is changed, the margin follows the target's bits, couplings begin with the identity and the
     harmonizer near it, and the adaptation ends at the target's bits. `released`: margin, distance, rates and the order
-    of shift and scale of the public code, which takes 20 passes and stops by no rule.
+    of shift and scale of the public code, which takes 20 passes and stops by no rule. `unguided`: `ours` without the
+    guiding term, to see what that is for.
     """
     size = sized(SIZES)
     if variant == "paper":
@@ -125,9 +126,11 @@ def settings_of(variant: str) -> HarmonizingFlowsSettings:
         flow = replace(size.flow, sizes=sizes, margin=1.0, distance=DISTANCES[1], threshold=20.0)
         network = replace(size.network, beta2=0.99, halvings=1)
         return replace(size, flow=flow, network=network, adaptation=AdaptationSettings("never", 4e-6))
-    if variant == "ours":
-        sizes = replace(size.flow.sizes, first_scale=0.0)
-        flow = replace(size.flow, sizes=sizes, negatives=0.5, above_target=1.0, distance=DISTANCES[1], threshold=20.0)
+    if variant in ("ours", "unguided"):
+        sizes, negatives = replace(size.flow.sizes, first_scale=0.0), 0.5 if variant == "ours" else 0.0
+        flow = replace(
+            size.flow, sizes=sizes, negatives=negatives, above_target=1.0, distance=DISTANCES[1], threshold=20.0
+        )
         network, adaptation = replace(size.network, identity=True), replace(size.adaptation, stop="bits")
         return replace(size, flow=flow, network=network, adaptation=adaptation)
     raise ValueError(f"variant: found {variant!r}, wanted one of {', '.join(VARIANTS)}")

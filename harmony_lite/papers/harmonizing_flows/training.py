@@ -16,7 +16,7 @@ from torch.optim import Adam
 from torch.optim.lr_scheduler import LambdaLR
 
 from harmony_lite.images.intensity_maps import MAPS, TOP
-from harmony_lite.nets.draws import in_chunks, mirrored_batch
+from harmony_lite.nets.draws import evenly_spread, in_chunks, mirrored_batch
 from harmony_lite.papers.harmonizing_flows.augmentation import PRETRAINING, augmented
 from harmony_lite.papers.harmonizing_flows.flow import GuidedFlow, mean_bits
 from harmony_lite.papers.harmonizing_flows.guiding import guided_step
@@ -26,6 +26,7 @@ from harmony_lite.training import CURVE_POINTS, History, train
 
 __all__ = ["bits_of", "likelier_than_target", "other_looks", "pretrain", "train_flow"]
 
+LOOKS_AND_BITS = "looks as likely as the target's, and a hundredth of its bits"
 LOOKED_AT = 48  # slices of the people held out, in each look at a flow
 
 
@@ -44,23 +45,26 @@ def train_flow(
 
     Guidance is noisy: a look that was unlikely at one step may be likely again some steps later. The weights that stay
     are those to which the fewest of `other_looks` of the people held out are as likely as the target's own, and among
-    such weights those with the fewest bits. The paper keeps the last weights. `steps` stops early, on the way of the
+    such weights those with the fewest bits. Without guidance the bits alone choose. The paper keeps the last weights.
+    `steps` stops early, on the way of the
     whole schedule.
     """
     optimizer = Adam(flow.parameters(), lr=settings.learning_rate)
-    looked_at = _spread(validation, LOOKED_AT)
+    looked_at = evenly_spread(validation, LOOKED_AT)
 
     def batch_loss(model: GuidedFlow, levels: Tensor, generator: torch.Generator) -> Tensor:
         return guided_step(model, levels, settings, generator)
 
     def validate(model: GuidedFlow) -> float:
+        if not settings.negatives:
+            return bits_of(model, looked_at)
         failing, bits = likelier_than_target(model, looked_at)
         return len(failing) + bits / 100
 
     return _trained(
         flow, optimizer, batch_loss, training, settings,
         generator=generator, steps=steps or settings.training_steps, checkpoint=checkpoint, progress=progress,
-        validate=validate, unit="looks as likely as the target's, and a hundredth of its bits",
+        validate=validate, unit=LOOKS_AND_BITS if settings.negatives else "bits per dimension",
         gradient_clip=settings.gradient_clip,
     )  # fmt: skip
 
@@ -78,7 +82,7 @@ def pretrain(
 ) -> History:
     """Equation 5: changed slices (B, 1, H, W) of 0 to 255 are brought back; the error is in squared grey levels."""
     optimizer = Adam(network.parameters(), lr=settings.learning_rate, betas=(0.9, settings.beta2))
-    looked_at = _spread(validation, LOOKED_AT)
+    looked_at = evenly_spread(validation, LOOKED_AT)
 
     def batch_loss(model: HarmonizerNetwork, levels: Tensor, generator: torch.Generator) -> Tensor:
         return functional.mse_loss(model(augmented(levels, PRETRAINING, generator)), levels)
@@ -137,8 +141,3 @@ def likelier_than_target(flow: GuidedFlow, levels: Tensor) -> tuple[list[str], f
 def bits_of(flow: GuidedFlow, levels: Tensor) -> float:
     """Bits per dimension, mean over slices (B, 1, H, W), with noise of seed 0: the same noise for every look."""
     return mean_bits(flow, levels, torch.rand(levels.shape, generator=torch.Generator().manual_seed(0)))
-
-
-def _spread(slices: Tensor, most: int) -> Tensor:
-    """At most so many slices, evenly spread."""
-    return slices[torch.linspace(0, len(slices) - 1, min(most, len(slices))).round().long()]
