@@ -196,7 +196,9 @@ def pair():
     with torch.random.fork_rng():
         torch.manual_seed(0)
         flow = GuidedFlow((32, 32), FlowSizes(widths=(4, 8), dequantization="uniform"))
-        return HarmonizerNetwork((4, 6, 8, 8, 8), identity=True, unit=255.0), flow
+        network = HarmonizerNetwork((4, 6, 8, 8, 8), identity=True, unit=255.0)
+        network.beta.reset_parameters()  # as after a pre-training: not the identity any more
+        return network, flow
 
 
 def adapted(pair, stop, judge=None, target_bits=None, **settings):

@@ -23,7 +23,8 @@ class HarmonizerNetwork(nn.Module):
 
     Args:
         widths: channels of each level (section 4.1).
-        identity: alpha is one more than the network says, so that training begins near h(x) = x; not in the paper.
+        identity: alpha is one more than the network says, and the last layers begin at 0, so that training begins with
+            h(x) = x; not in the paper.
         unit: grey levels that the network sees as 1; 1 in the public code, whose networks see 0 to 255.
 
     >>> sum(weight.numel() for weight in HarmonizerNetwork().parameters())
@@ -37,6 +38,9 @@ class HarmonizerNetwork(nn.Module):
         self.body = UShape(nn.Conv2d(1, widths[0], 3, padding=1), widths, _level)
         self.alpha = nn.Conv2d(widths[-1], 1, 1)
         self.beta = nn.Conv2d(widths[0], 1, 1)
+        if identity:
+            for weight in (*self.alpha.parameters(), *self.beta.parameters()):
+                nn.init.zeros_(weight)
         self.identity, self.unit, self.divisor = float(identity), unit, 2 ** (len(widths) - 1)
 
     def forward(self, slices: Tensor) -> Tensor:

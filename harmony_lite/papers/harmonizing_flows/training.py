@@ -94,7 +94,7 @@ def pretrain(
     return _trained(
         network, optimizer, batch_loss, training, settings,
         generator=generator, steps=steps or settings.training_steps, checkpoint=checkpoint, progress=progress,
-        validate=validate, unit="squared grey levels",
+        validate=validate, unit="squared grey levels", gradient_clip=settings.gradient_clip,
     )  # fmt: skip
 
 
