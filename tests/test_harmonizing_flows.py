@@ -8,8 +8,8 @@ import torch
 from torch.autograd.functional import jacobian
 
 from harmony_lite import weights
-from harmony_lite.cohort import Cohort, Needs
-from harmony_lite.papers.harmonizing_flows.adaptation import AdaptationSettings, adapt
+from harmony_lite.cohort import Cohort, Needs, Scans, TargetOnly
+from harmony_lite.papers.harmonizing_flows.adaptation import AdaptationSettings, adapt, adapt_by
 from harmony_lite.papers.harmonizing_flows.augmentation import DISTANCES, GUIDING, PRETRAINING, augmented, dissimilarity
 from harmony_lite.papers.harmonizing_flows.flow import FORMS, FlowSizes, GuidedFlow, bits_per_dimension
 from harmony_lite.papers.harmonizing_flows.guiding import guided_batch, guided_loss, guided_step
@@ -238,6 +238,24 @@ def test_entropy_and_oracle_keep_the_best_look(pair):
     assert found.kept == 5 and found.reason == "the entropy is flat"
 
 
+def test_several_rules_look_at_one_adaptation(pair):
+    """Each keeps what it keeps when it is alone, and a judge is asked once a look, whatever rules have it."""
+    asked = []
+
+    def judge(network):
+        asked.append(float(network(slices(2)).detach().mean()))
+        return asked[-1]
+
+    rates = AdaptationSettings(learning_rate=1e-3, most_steps=6, batch=4)
+    stops = {"entropy minimum": judge, "oracle": judge, "never": None}
+    found = adapt_by(*pair, slices(6), rates, generator(), stops=stops, progress=False)
+    assert len(asked) == 7 and set(found) == set(stops)
+    for stop, one in stops.items():
+        network, alone = adapted(pair, stop, judge=one)
+        assert alone.kept == found[stop][1].kept and alone.bits == found[stop][1].bits
+        assert torch.equal(network(slices(2)), found[stop][0](slices(2)))
+
+
 def test_a_rule_without_what_it_needs_is_refused(pair):
     with pytest.raises(ValueError, match="target_bits: found none"):
         adapted(pair, "bits")
@@ -324,6 +342,17 @@ def test_bad_scans_to_adapt_on_are_refused(fitted, cohort):
         fitted.adapted(images[small], mask[small], progress=False)
     with pytest.raises(ValueError, match="found slices"):
         fitted.harmonize(images[..., 8])
+    view = cohort.view(Needs.TARGET_ONLY).target
+    for window, message in (
+        ((..., slice(20, 21), slice(None)), "found 3 coronal slices, wanted at least 4, one batch"),
+        (
+            (slice(None), slice(None), slice(14, 18), slice(None), slice(14, 18)),
+            "found coronal slices of 4 x 4, wanted",
+        ),
+    ):
+        scans = TargetOnly(Scans(view.images[window], view.mask[window]))
+        with pytest.raises(ValueError, match=message):
+            HarmonizingFlows(TINY).fit(scans, progress=False)
     with pytest.raises(ValueError, match="wanted at least 2, one of them held out"):
         HarmonizingFlows(TINY).fit(cohort.subset([0]).view(Needs.TARGET_ONLY), progress=False)
 
@@ -351,8 +380,10 @@ def test_an_interrupted_training_goes_on_to_the_same_numbers(cohort, tmp_path):
 
 
 def test_variants_differ_as_they_say():
-    ours, paper, released = (HarmonizingFlows.from_variant(v).settings for v in HarmonizingFlows.variants)
+    ours, paper, released, unguided = (HarmonizingFlows.from_variant(v).settings for v in HarmonizingFlows.variants)
     assert ours.flow.above_target == 1.0 and ours.flow.negatives == 0.5 and ours.network.identity
     assert paper.flow.margin == 1.2 and paper.flow.sizes.form == FORMS[0] and paper.adaptation.stop == "entropy minimum"
     assert released.flow.margin == 1.0 and released.flow.sizes.form == FORMS[1] and released.network.beta2 == 0.99
     assert released.adaptation.stop == "never" and released.adaptation.learning_rate == 4e-6
+    network = replace(ours.network, training_steps=ours.network.training_steps // 10)
+    assert unguided == replace(ours, flow=replace(ours.flow, negatives=0.0), network=network)

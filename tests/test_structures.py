@@ -1,5 +1,7 @@
 """The judge of Harmonizing Flows: fifteen labels in coronal slices, its entropy, and the comparators that change it."""
 
+from dataclasses import replace
+
 import phantoms
 import pytest
 import torch
@@ -83,3 +85,29 @@ def test_heavy_augmentation_changes_what_it_is_trained_on(scene):
     plain = StructureUNet(SMALL).fit(*scene, progress=False, steps=3)
     big = StructureUNet(SMALL, heavy).fit(*scene, progress=False, steps=3)
     assert plain.history.losses != big.history.losses
+
+
+def test_missing_or_unknown_labels_are_refused(scene):
+    images, mask, labels = scene
+    for wrong, message in (
+        (torch.zeros_like(labels), "labels: found no structure inside the mask, wanted labels from 1 to 14"),
+        (labels + 20, "labels: found torch.uint8 from 20 to 33, wanted whole numbers from 0 to 14"),
+        (labels.float(), "labels: found torch.float32 from 0 to 13, wanted whole numbers from 0 to 14"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            StructureUNet(SMALL).fit(images, mask, wrong, progress=False)
+
+
+def test_rare_structures_count_more(scene):
+    """A voxel counts 1 on average, and a label of a hundredth of the voxels ten times as much as one of all."""
+    images, mask, labels = scene
+    rare = StructureUNet(replace(SMALL, rarity=0.5)).fit(images, mask, labels, progress=False, steps=1)
+    plain = StructureUNet(SMALL).fit(images, mask, labels, progress=False, steps=1)
+    shares = torch.bincount(labels.flatten().long(), minlength=len(LABELS)) / labels.numel()
+    assert float((rare._importance * shares)[shares > 0].sum()) == pytest.approx(
+        1, abs=0.05
+    )  # absent labels take the rest
+    assert torch.allclose(plain._importance, torch.ones(len(LABELS)), atol=1e-4)
+    few, many = (label for label in (4, 0))
+    ratio = float(rare._importance[few] / rare._importance[many])
+    assert ratio == pytest.approx(float((shares[many] / shares[few]) ** 0.5), rel=1e-3)

@@ -75,7 +75,9 @@ def judge(
     Raises:
         ValueError: values of different numbers of people.
     """
-    claim = claim.among(values)
+    stated, claim = claim, claim.among(values)
+    if any(getattr(stated, side) and not getattr(claim, side) for side in ("cells", "against", "baseline")):
+        return None  # of a claim of ours, one whole side has not been measured
     cells = {cell.name for cell in (*claim.cells, *claim.against, *claim.baseline)}
     if not claim.cells or not cells <= set(values):
         return None

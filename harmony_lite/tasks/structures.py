@@ -83,7 +83,17 @@ class StructureUNet(SliceSegmenter):
         return volumes.transpose(3, 4)  # y is the last axis, so that slices are coronal
 
     def fit(self, scans: Tensor, mask: Tensor, truth: Tensor, **options: Any) -> Self:
-        """As for every such network; rare labels count more, as `StructureSettings.rarity` says."""
+        """As for every such network; rare labels count more, as `StructureSettings.rarity` says.
+
+        Raises:
+            ValueError: labels that are none of the fifteen, or no structure at all; as every such network.
+        """
+        last = len(LABELS) - 1
+        if truth.is_floating_point() or not 0 <= int(truth.min()) <= int(truth.max()) <= last:
+            found = f"{truth.dtype} from {truth.min().item():g} to {truth.max().item():g}"
+            raise ValueError(f"labels: found {found}, wanted whole numbers from 0 to {last}")
+        if not truth[mask].any():
+            raise ValueError(f"labels: found no structure inside the mask, wanted labels from 1 to {last}")
         counts = torch.bincount(truth.flatten().long(), minlength=len(LABELS)).clamp_min(1)
         shares = counts / counts.sum()
         rarity = shares**-self.settings.rarity

@@ -93,7 +93,8 @@ class HarmonizingFlows(Harmonizer):
             progress: show a bar for each part.
 
         Raises:
-            ValueError: one person only; scans that are not volumes, not finite or without contrast.
+            ValueError: one person only; scans that are not volumes, not finite or without contrast; coronal slices that
+                are too small for the networks, or too few for a batch.
         """
         seed = 0 if generator is None else generator.initial_seed()
         training, validation = self._prepare(view, seed)
@@ -128,19 +129,30 @@ class HarmonizingFlows(Harmonizer):
         training, validation = (
             self.slices_of(scans.images[people], scans.mask[people]) for people in (slice(last.start), last)
         )
+        self._check_slices(training)
         chance = torch.Generator().manual_seed(seed)
         self._flow = first_weights(self._new_flow, chance)
         self._network = first_weights(self._new_network, chance)
         return training, validation
+
+    def _check_slices(self, training: Tensor) -> None:
+        batch, sides = max(self.settings.flow.batch, self.settings.network.batch), (self._grid[0], self._grid[2])
+        if min(sides) < self._multiple:
+            found = " x ".join(map(str, sides))
+            raise ValueError(f"target scans: found coronal slices of {found}, wanted at least {self._multiple} a side")
+        if len(training) < batch:
+            raise ValueError(f"target scans: found {len(training)} coronal slices, wanted at least {batch}, one batch")
 
     def slices_of(self, images: Tensor, mask: Tensor) -> Tensor:
         """Coronal slices with brain of volumes (N, 1, D, H, W): (B, 1, D', W') levels 0 to 255, filled up with 0.
 
         Sides are filled up to what the flow can halve; x is axis 2, so that a mirrored slice is mirrored left to right.
         """
-        levels = grey_levels(images * mask, mask)
-        slices = brain_slices(levels.transpose(3, 4), mask.transpose(3, 4))  # y is the last axis now
-        return pad_to_multiple(slices, self._multiple)[0]
+        return pad_to_multiple(_coronal(grey_levels(images * mask, mask), mask), self._multiple)[0]
+
+    def labels_of(self, labels: Tensor, mask: Tensor) -> Tensor:
+        """The labels (N, 1, D, H, W) of the same slices, (B, 1, D', W'), filled up with 0 likewise."""
+        return pad_to_multiple(_coronal(labels, mask), self._multiple)[0]
 
     @property
     def _multiple(self) -> int:
@@ -293,6 +305,11 @@ class HarmonizingFlows(Harmonizer):
         self._flow, self._network = flow.eval(), network.eval()
         self._bits, self._top = state["numbers"].tolist()
         return self
+
+
+def _coronal(volumes: Tensor, mask: Tensor) -> Tensor:
+    """All coronal slices with brain, (B, 1, D, W), of volumes (N, 1, D, H, W) and a mask of the same shape."""
+    return brain_slices(volumes.transpose(3, 4), mask.transpose(3, 4))  # y is the last axis now
 
 
 def _named(flow: GuidedFlow, network: HarmonizerNetwork) -> dict[str, Tensor]:

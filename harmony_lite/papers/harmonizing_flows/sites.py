@@ -15,8 +15,10 @@ from torch import Tensor
 
 from harmony_lite.evaluate import metrics
 from harmony_lite.evaluate.fits import Fit, Fitted
+from harmony_lite.images.intensity_maps import TOP
 from harmony_lite.methods import load_method
-from harmony_lite.papers.harmonizing_flows.adaptation import Adaptation
+from harmony_lite.nets.draws import evenly_spread
+from harmony_lite.papers.harmonizing_flows.adaptation import Adaptation, harmonized_levels
 from harmony_lite.papers.harmonizing_flows.harmonizer import HarmonizingFlows
 from harmony_lite.papers.harmonizing_flows.judges import judge
 from harmony_lite.simulate import LABELS
@@ -27,7 +29,7 @@ __all__ = ["ENTROPY", "ORACLE", "PLATEAU", "SOURCE_BITS", "STRUCTURES", "Adapted
 ENTROPY, SOURCE_BITS, ORACLE, PLATEAU = "entropy minimum", "bits", "oracle", "entropy plateau"
 STRUCTURES = tuple(range(1, len(LABELS)))
 CHECK_EVERY = 4  # steps
-JUDGED = 2  # people that entropy and score are taken of, at each look
+JUDGED = 48  # slices that entropy and score are taken of, at each look
 SHADING = 0.35  # log of the field in the middle of the brain; at the rim minus as much
 
 
@@ -47,14 +49,19 @@ class AdaptedSite:
     def adapt(self, images: Tensor, mask: Tensor, labels: Tensor) -> Self:
         """Adapt to scans (N, 1, D, H, W) of a site; labels are looked at by the rule "oracle" alone."""
         own, method = judge(self.target), load_method("harmonizing-flows", "ours", target=self.target)
-        few, inside, truth = images[:JUDGED], mask[:JUDGED], labels[:JUDGED]
+        levels = evenly_spread(method.slices_of(images, mask), JUDGED)
+        truth = evenly_spread(method.labels_of(labels, mask), JUDGED)[:, 0]
+
+        @torch.no_grad()
+        def segmented(method: HarmonizingFlows) -> Tensor:
+            return own.network(harmonized_levels(method.network, levels) / TOP).softmax(1)  # (B, labels, H, W)
 
         def entropy(method: HarmonizingFlows) -> float:
-            return own.entropy(method.harmonize(few, mask=inside), inside)
+            return float(torch.special.entr(segmented(method)).sum(1)[levels[:, 0] > 0].mean())
 
         def score(method: HarmonizingFlows) -> float:
-            found = own.segment(method.harmonize(few, mask=inside), inside)
-            return float(metrics.dice(found, truth, labels=STRUCTURES).mean())
+            found = segmented(method).argmax(1)[None, None]  # one person of many slices
+            return float(metrics.dice(found, truth.long()[None, None], labels=STRUCTURES).nanmean())
 
         stops = {ENTROPY: entropy, SOURCE_BITS: None, ORACLE: score, PLATEAU: entropy}
         method = method.with_adaptation(check_every=CHECK_EVERY)
