@@ -28,7 +28,7 @@ def keep(paper, position, value, **more):
     path.parent.mkdir(parents=True, exist_ok=True)
     one = {
         "place": "Table 1", "measure": "psnr", "row": "HM", "condition": "Exp", "tier": "i",
-        "method": "histogram-matching", "variant": "slice", "by": "", "value": value, **more,
+        "method": "histogram-matching", "variant": "slice", "by": "", "value": value, "target": "", **more,
     }  # fmt: skip
     path.write_text(json.dumps({"person": f"sub-{position}", "made": MADE, "minutes": 0.5, "found": [one]}))
 
@@ -151,3 +151,11 @@ def test_what_is_edited_while_it_runs_does_not_move_the_work(tmp_path, monkeypat
     before = compute_ledger.work_folder("hail")
     monkeypatch.setattr(compute_ledger, "code_hash", lambda paper=None: "another")
     assert compute_ledger.work_folder("hail") == before
+
+
+def test_a_cell_of_several_targets_names_all_their_weights():
+    """A row of one setting rests on that target's weights; an average on those of all."""
+    by_target = {"abide_caltech": "a" * 64, "abide_nyu": "b" * 64, "abide_kki": ""}
+    assert compute_ledger._weights(by_target, "abide_nyu") == "b" * 64
+    assert compute_ledger._weights(by_target, "") == "a" * 64 + "+" + "b" * 64
+    assert compute_ledger._weights(by_target, "abide_kki") == compute_ledger._weights({}, "abide_nyu") == ""

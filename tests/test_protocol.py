@@ -92,6 +92,26 @@ def test_weights_come_with_the_package_or_a_message_says_how_to_fit(name):
             load_method(name)
     else:
         assert set(cls.shipping.variants) <= set(cls.variants) and preset(cls.shipping.target)
+        with_file = cls.shipping.variants or cls.variants
+        for variant, target in cls.shipping.also:
+            assert variant in with_file and preset(target) and target != cls.shipping.target
+            assert cls.shipped_weights(variant, target).stem == f"{name}.{variant}.{target}.quick"
+        if not cls.shipping.shared:
+            other = next(variant for variant in cls.variants if variant not in with_file)
+            with pytest.raises(FileNotFoundError, match=f"{name}: found no weights, none are shipped; wanted a fit"):
+                load_method(name, other)
+
+
+def test_weights_for_another_target_are_asked_for_by_its_name():
+    usual, same = (load_method("harmonizing-flows", target=target) for target in (None, "abide_caltech"))
+    other = load_method("harmonizing-flows", target="abide_nyu")
+    assert usual.target_bits == same.target_bits != other.target_bits
+    with pytest.raises(
+        ValueError, match="target of harmonizing-flows: found 'oasis_trio', wanted one of abide_caltech"
+    ):
+        load_method("harmonizing-flows", target="oasis_trio")
+    with pytest.raises(ValueError, match="target of cyclegan: found 'abide_nyu', wanted one of oasis_trio"):
+        load_method("cyclegan", "maps", target="abide_nyu")
 
 
 @that(lambda cls: cls.is_trained)

@@ -111,6 +111,18 @@ def test_steps_are_those_that_fit_into_the_time(monkeypatch, tmp_path):
     assert planned["training_steps"] == 800  # 3 s to start, 40 s for steps of 50 ms
     assert script.planned(recipe, None, 1e9, tmp_path / "a.json") == planned, "a plan is kept"
     assert script.planned(recipe, None, 1e9, tmp_path / "b.json")["training_steps"] == 2400
+    both = {
+        "flow": {"training_steps": 700, "sizes": {"widths": [8, 16]}},
+        "network": {"training_steps": 1200},
+        "share": 1,
+    }
+    half = {
+        "flow": {"training_steps": 350, "sizes": {"widths": [8, 16]}},
+        "network": {"training_steps": 600},
+        "share": 1,
+    }
+    assert script.scaled(both, 0.5) == half, "parts of a method are scaled alike"
+    assert script.share_of(both, 70) == 0.1, "the shortest part decides"
     mispel = script.trained_recipes()["mispel.paper"]
     monkeypatch.setattr(script, "time_of", lambda recipe, training, settings: 1 + 2.0 * settings["epochs"][0])
     assert script.planned(mispel, None, 37.0, tmp_path / "c.json")["epochs"] == [

@@ -31,11 +31,11 @@ def _right_line(source: Tensor, target: Tensor) -> tuple[float, float]:
 
 
 def _pair() -> tuple[Tensor, Tensor]:
-    """A source slice (20, 24) with a black rim, and a target slice that is nearly a straight line of it."""
+    """A source slice (20, 24) with a black rim, and a target slice that is a straight line of it and noise."""
     generator = torch.Generator().manual_seed(211)
     source = 40 + 150 * torch.rand(20, 24, generator=generator, dtype=torch.float64)
     source[:5] = 0
-    target = (1.3 * source - 20 + 4 * torch.randn(20, 24, generator=generator, dtype=torch.float64)) * (source > 0)
+    target = (1.3 * source - 20 + 25 * torch.randn(20, 24, generator=generator, dtype=torch.float64)) * (source > 0)
     return source, target
 
 
