@@ -172,7 +172,7 @@ print(f"entropy {entropy:.2f} bits per pixel; thinnest bumps: whole levels {whol
 # @title What thin bumps cost on whole levels and on levels with noise
 figure, axis = panels(size=(6.4, 2.9))
 axis.plot(widths, whole, "o-", color=ORANGE, markersize=3)
-axis.text(0.012, 3.4, "on whole levels", color=ORANGE)
+axis.text(0.035, 2.4, "on whole levels", color=ORANGE)
 axis.plot(widths, noisy, "o-", color=BLUE, markersize=3)
 axis.text(0.14, 11.5, "with noise", color=BLUE)
 axis.axhline(entropy, color=GREY, linestyle=":")
@@ -355,7 +355,7 @@ assert last < first - 0.5
 # Some change the physics: noise, blur, the shading of a strong field, and the other three sites.
 #
 # **Expected.** From notebook 10: what is simple is cheap.
-# So blurred and flattened slices, and whichever site is flatter than the target, should cost *less* than the target itself.
+# So blurred slices, curves that flatten (log, gamma 0.7), and whichever site is flatter than the target should cost *less* than the target itself.
 
 
 # %%
@@ -379,7 +379,7 @@ extra = {
 before = pd.DataFrame({look: [v.mean().item(), int((v > 0).sum())] for look, v in extra["unguided"].items()}).T
 before.columns = ["bits more than the target", f"people of {PEOPLE} for whom the target is likelier"]
 cheaper = [look for look, value in before.iloc[:, 0].items() if value < 0]
-assert "blurred" in cheaper and len(cheaper) > 1
+assert {"blurred", "log", "gamma0.7"} <= set(cheaper)
 before.round(3)
 
 # %% [markdown]
@@ -388,30 +388,30 @@ before.round(3)
 
 # %% tags=["folded"]
 # @title Bits of other looks against the target's, without guidance
-FURTHEST = 2.3  # bits that the axis shows
-
-
-def draw_extra(axis, values, title):
+def draw_extra(axis, values, title, furthest=2.3):
     for row, one in enumerate(values.values()):
         colour = ORANGE if one.mean() < 0 else BLUE
         axis.plot(one, [row] * PEOPLE, "o", color=colour, markersize=4, alpha=0.6)
         axis.plot([one.mean()] * 2, [row - 0.35, row + 0.35], color=colour, linewidth=2)
-        if one.mean() > FURTHEST:
-            axis.text(FURTHEST, row, f"{one.mean():.1f} →", color=BLUE, ha="right", va="center")
+        if one.mean() > furthest:
+            axis.text(furthest, row, f"{one.mean():.1f} →", color=BLUE, ha="right", va="center")
     axis.axvline(0, color=GREY, linestyle=":")
     axis.set(yticks=range(len(values)), yticklabels=list(values), title=title, xlabel="bits per dimension more")
-    axis.set_xlim(-0.8, FURTHEST)
+    axis.set_xlim(-0.8, furthest)
     axis.invert_yaxis()
 
 
 figure, axis = panels(size=(6.4, 3.6))
-draw_extra(axis, extra["unguided"], "Trained on likelihood alone (simulated, four test people)")
-alt = "A row of dots for each look. Several looks lie left of zero: cheaper than the target itself."
+draw_extra(axis, extra["unguided"], "Trained on likelihood alone (simulated, four test people)", 0.7)
+alt = "A row of dots for each look. Blur, log, gamma 0.7 and shading lie left of zero, cheaper than the target itself; the sites lie on it or just right of it, noise far right."
 show(figure, alt=alt)
 
 # %% [markdown]
-# The expectation holds.
-# A flow that has seen nothing but the target takes some foreign looks for *more* typical of the target than the target.
+# The expectation holds for blur and for both flattening curves, and it fails for the sites: two cost a little more than the target, and KKI costs the same.
+# One more look is cheaper, and nobody would have guessed it: a head under a strong field, twice as bright in the middle as at the rim.
+#
+# So a flow that has seen nothing but the target takes some foreign looks for *more* typical of the target than the target.
+# All differences are small, a tenth of a bit or less, but for blur and noise.
 # If we now moved scans towards likely slices, we would wash them out.
 #
 # The paper says it in other words: likelihood looks at the person, at smoothness, at size; the look of a scanner is a small part of it.
@@ -564,13 +564,13 @@ answers["20.3"] = guided
 
 # %% [markdown]
 # Now go on with your loss from the flow that was trained without guidance, for thirty steps.
-# Does the order of target and changed slices turn?
+# Does the gap between changed slices and the target's grow?
 
 # %%
 loss_of, guiding = mine("20.3"), settings_of("ours").flow
 flow = GuidedFlow(lesson.shape[2:], guiding.sizes)
 flow.load_state_dict(unguided.guide.state_dict())
-optimizer = torch.optim.Adam(flow.parameters(), lr=3e-4)
+optimizer = torch.optim.Adam(flow.parameters(), lr=1e-3)
 gap = []  # bits of changed slices minus bits of the target's, in each batch
 for _ in range(30):
     batch = lesson[torch.randint(len(lesson), (6,), generator=chance)]
@@ -589,6 +589,9 @@ print(
 )
 
 # %% [markdown]
+# The gap grows, batch by batch and with much noise: which changes are drawn decides more than one step does.
+# The flow that comes with the package had 700 such steps from the beginning.
+#
 # ## 7. After guidance
 #
 # **Question.** Does guidance hold for test people, and for looks that it never drew?
@@ -606,6 +609,7 @@ both = {look: [extra[name][look].mean().item() for name in flows] for look in lo
 both = pd.DataFrame(both, index=["without guidance", "guided"]).T
 both["drawn by guidance"] = ["tone" if look in other_looks(x) and look != "noise" else "never" for look in looks]
 worst = {look: extra["guided"][look].min().item() for look in looks}
+assert all(least > 0 for look, least in worst.items() if look != "blurred") and worst["blurred"] < 0
 print(
     f"bits of the target: without guidance {target_bits['unguided'].mean():.2f}, guided {target_bits['guided'].mean():.2f}"
 )
@@ -618,10 +622,19 @@ draw_extra(axes[0], extra["unguided"], "likelihood alone")
 draw_extra(axes[1], extra["guided"], "with the guiding term")
 axes[1].invert_yaxis()
 figure.suptitle("Simulated, four test people; left of the dotted line: likelier than the target", fontsize=10)
-alt = "Two panels of dots. Without guidance several looks lie left of zero; with guidance the tone curves, the noise and the sites lie right of it."
+alt = "Two panels of dots. Without guidance most looks crowd around zero and several lie left of it; with guidance all but blur lie right of it, NYU and shading far right."
 show(figure, alt=alt)
 
 # %% [markdown]
+# The expectation holds, for every person and every look but blur.
+# The sites, which guidance never drew, are told apart as well: NYU by more than a bit and a half.
+# So is shading, by more than three bits, though no curve resembles it: once a flow has learned which grey levels belong where, a bright middle is odd.
+#
+# The price is a quarter of a bit: the guided flow needs that much more for the target itself.
+# And blur is still cheaper than the target, by half as much as before.
+# Nothing in the guidance is smoother than the original, so nothing taught the flow that smoothness is foreign.
+# In trials with blur among the changes the target became half a bit more expensive, and the order still did not turn.
+#
 # ## 8. The smallest harmonizer: one number
 #
 # **Question.** Is the guided flow good enough to *correct* a scan?
@@ -675,11 +688,16 @@ for axis, (name, rows) in zip(axes, searches.items(), strict=True):
 axes[0].set_ylabel("bits above the smallest")
 axes[0].legend(loc="upper left")
 figure.suptitle("Simulated test people; dotted: the power with the smallest error against the target scan", fontsize=10)
-alt = "Four panels of bits against the power. The guided flow's smallest values lie near the dotted lines, the unguided flow's further off."
+alt = "Four panels of bits against the power. The guided flow's smallest values lie at or near the dotted lines; the unguided flow's curve falls to the left end in every panel."
 show(figure, alt=alt)
 
 # %% [markdown]
-# @GAMMA@
+# The unguided flow takes the end of the range, whatever comes in: the brightest and flattest picture is the likeliest.
+# The guided flow comes within one step of the best power for all four sources, and for both sites it takes the very step.
+# That is no matched-family optimism: a site is no power of another, and guidance drew neither.
+#
+# So likelihood, once it is guided, can be trusted with one number.
+# In notebook 21 it is trusted with 816,594, and there it needs to be watched.
 #
 # ## What to take away
 #

@@ -4,11 +4,14 @@ Setting A has the first site as the target and harmonizes the other three to it,
 distance are averaged over fourteen labels and the three other sites. Every row is judged by S_Phi, a network that has
 seen the target alone (`judges.py`); BigAug and TENT are judges of their own, AUE asks S_Phi about changed copies.
 
-"Ours" is the variant `ours`, adapted to each site by the paper's rule of the smallest entropy, which its Tables 1 and 3
-share; the other rules stand in Table 3. Adaptation sees the validation people on the site, and no label; the paper
-adapts on the test people themselves. Tables 4 and the distances after N4: classical methods are fitted anew to
-corrected scans, and the harmonizer is adapted anew; the networks are those of Table 1, which were trained on scans as
-they are, where the paper trains all of them again.
+"Ours" is the variant `ours`, adapted to each site until the target's bits are reached or forty steps are taken, as that
+variant does. The paper's row goes by the smallest entropy, which its Tables 1 and 3 share; that rule stands in Table 3
+here, and on validation people it was seen to keep the first step. Adaptation sees the validation people on the site and
+no label; the paper adapts on the test people themselves.
+
+In Table 4 and the distances after N4, classical methods are fitted anew to corrected scans and the harmonizer is
+adapted anew. The networks are those of Table 1, which were trained on scans as they are; the paper trains all of them
+again.
 
 A condition of our own, "A shaded", has setting A's sites with a strong field over them, which no curve takes back.
 """
@@ -60,15 +63,19 @@ UNTOUCHED, ITSELF = "Baseline", "training site itself"
 # Rows of `_Setting` by the names that each table has for them
 TABLE_1 = {
     name: name for name in (UNTOUCHED, "AUE", "Hist matching", "Combat", "BigAug", "Cycle-GAN")
-} | {"Ours": ENTROPY}  # fmt: skip
-TABLE_2 = {"Without harmonization": UNTOUCHED, "Pre-trained harmonizer": "pre-trained", "Adapting using NF": ENTROPY}
+} | {"Ours": SOURCE_BITS}  # fmt: skip
+TABLE_2 = {
+    "Without harmonization": UNTOUCHED,
+    "Pre-trained harmonizer": "pre-trained",
+    "Adapting using NF": SOURCE_BITS,
+}
 TABLE_3 = {
     "Minimum Entropy": ENTROPY,
     "Source BPD": SOURCE_BITS,
     "Oracle (best epoch)": ORACLE,
     "entropy plateau": PLATEAU,
 }
-TTA = {"TENT": "TENT", "Ours": ENTROPY}
+TTA = {"TENT": "TENT", "Ours": SOURCE_BITS}
 WITH_DISTANCE = {*TABLE_1.values(), ITSELF}
 
 
@@ -139,9 +146,8 @@ class _Setting:
         corrected: bool = False,
         is_shaded: bool = False,
     ) -> None:
-        self.person, self.sites, self.fitted, self.corrected, self.is_shaded = (
-            person, sites, fitted, corrected, is_shaded,
-        )  # fmt: skip
+        self.person, self.sites, self.fitted = person, sites, fitted
+        self.corrected, self.is_shaded = corrected, is_shaded
         self.target, *self.others = sites
         self.masks = {site: person.masks(site) for site in self.others}
         scans = {site: person.scans(site) for site in self.others}
@@ -181,7 +187,7 @@ class _Setting:
                 known[step] = self._segmented(method.harmonize(self.scans[site], mask=self.masks[site]))
             return known[step]
 
-        for stop in (ENTROPY,) if self.corrected or self.is_shaded else (ENTROPY, SOURCE_BITS, ORACLE, PLATEAU):
+        for stop in (SOURCE_BITS,) if self.corrected or self.is_shaded else (ENTROPY, SOURCE_BITS, ORACLE, PLATEAU):
             yield self._of(stop, {site: at(site, stop) for site in self.others}, *OURS)
         if self.corrected or self.is_shaded:
             return
