@@ -240,6 +240,11 @@ alt = "A coronal slice at NYU, the offset beta that the network adds to it, the 
 show(figure, alt=alt)
 
 # %% [markdown]
+# The network beats the best line by a little, though nobody showed it this person's target slice, and the line's two numbers were chosen on it.
+# Its factor is close to the line's.
+# The offset is positive nearly everywhere, since Caltech is brighter where NYU is grey, and it has some structure: more in the folds and in the deep grey matter, less in the white matter.
+# The rim of what it adds follows the brain; outside, the background is set to 0.
+#
 # ## 3. Pre-training
 #
 # **Question.** How can the harmonizer learn without a single foreign scan?
@@ -303,7 +308,7 @@ def harmonized(network, slices):
     return network(slices).clamp(0, 255) * (slices > 0)
 
 
-def adaptation_by_hand(network, slices, draws, rate=1e-5, steps=30, batch=8, every=5, look=None):
+def adaptation_by_hand(network, slices, draws, rate=1e-5, steps=25, batch=8, every=5, look=None):
     """Equation 6 from a pre-trained network; `look(step, network)` is called before the first step and every few."""
     moved = deepcopy(network)
     optimizer = torch.optim.Adam(moved.parameters(), lr=rate)
@@ -325,15 +330,15 @@ def adaptation_by_hand(network, slices, draws, rate=1e-5, steps=30, batch=8, eve
 
 # %% [markdown]
 # The package's `adapt` takes the same steps.
-# Three steps with the same draws must give the same network, and must leave the flow as it was.
+# Two steps with the same draws must give the same network, and must leave the flow as it was.
 
 # %% tags=["nbval-check-output"]
 frozen = [parameter.clone() for parameter in flow.parameters()]
-rates = AdaptationSettings("never", learning_rate=1e-5, batch=8, most_steps=3, check_every=3)
+rates = AdaptationSettings("never", learning_rate=1e-5, batch=8, most_steps=2, check_every=2)
 packaged, _ = adapt(network, flow, to_adapt_on, rates, torch.Generator().manual_seed(0), progress=False)
 draws = torch.Generator().manual_seed(0)
 torch.rand(to_adapt_on.shape, generator=draws)  # the package draws the noise of its looks first
-by_hand = adaptation_by_hand(network, to_adapt_on, draws, steps=3)
+by_hand = adaptation_by_hand(network, to_adapt_on, draws, steps=2)
 pairs = list(zip(by_hand.parameters(), packaged.parameters(), strict=True))
 agree = all(torch.allclose(a, b, rtol=1e-4, atol=1e-7) for a, b in pairs)
 moved = any(not torch.equal(a, b) for a, b in zip(by_hand.parameters(), network.parameters(), strict=True))
@@ -376,7 +381,7 @@ assert check("21.2", entropy).passed
 answers["21.2"] = entropy
 
 # %% [markdown]
-# Now one adaptation of thirty steps, looked at every five.
+# Now one adaptation of twenty-five steps, looked at every five.
 # Bits and entropy are taken on the *adaptation* people; the Dice is taken on the *test* people, who are others.
 #
 # **Expected.** Bits fall all the way.
@@ -505,14 +510,15 @@ show(figure, alt=alt)
 
 # %% [markdown]
 # Two of the three expectations hold.
-# Bits fall, and the Dice of people whom the adaptation never saw rises by some points above pre-training, nearly to that of Caltech itself.
+# Bits fall, and the Dice of people whom the adaptation never saw rises by one to two points above pre-training, to about that of Caltech itself.
+# (Four people with six slices each: read the direction, and leave the digits to the ledger.)
 #
 # The third fails: the entropy *rises* along the way.
 # So the rule of least entropy keeps the pre-trained network, step 0, and throws the gain away.
 # Why? A judge is sure of itself on smooth scans, whether it is right or wrong.
 # The pre-trained harmonizer smooths, and adaptation brings texture back: better for the Dice, and less comfortable for the judge.
 #
-# The rule of bits goes on to the last step, because thirty steps do not reach the target's own bits.
+# The rule of bits goes on to the last step, because so few steps do not reach the target's own bits.
 # That is a defined outcome, as is the opposite: if the bits are below the target's at the start, the rule keeps step 0.
 #
 # ## 6. Too far
@@ -538,9 +544,9 @@ figure, axes = panels(5, size=(9.4, 2.4))
 chosen = [0, len(fast.step) // 2, len(fast.step) - 1]
 for axis, look in zip(axes, chosen, strict=False):
     image(axis, fast.images[fast.step[look]], (0, 255), title=f"step {fast.step[look]}: {fast.bits[look]:.2f} bits")
-image(axes[3], slow.images[slow.step[stops["entropy"]]], (0, 255), title="rate 1e-5, least entropy")
+image(axes[3], slow.images[slow.step[-1]], (0, 255), title=f"rate 1e-5, step {slow.step[-1]}")
 image(axes[4], wanted[one, 0], (0, 255), title="Caltech: the truth")
-alt = "One slice at the beginning, the middle and the end of the fast adaptation, which loses contrast; then the slow adaptation at least entropy, and the truth."
+alt = "One slice at the beginning, the middle and the end of the fast adaptation, which loses contrast; then the end of the slow adaptation, and the truth."
 show(figure, alt=alt)
 
 # %% [markdown]
@@ -564,14 +570,16 @@ show(figure, alt=alt)
 # %%
 own = Looks(source, source, truth)
 own.slices = to_adapt_on  # bits and entropy where they were taken before, so that they compare
-adaptation_by_hand(network, source, torch.Generator().manual_seed(2), steps=20, every=20, look=own)
-inductive = slow.dice[slow.step.index(20)]
+adaptation_by_hand(network, source, torch.Generator().manual_seed(2), steps=15, every=15, look=own)
+inductive = slow.dice[slow.step.index(15)]
 print(
-    f"Dice after 20 steps: adapted to other people {inductive:.1f}, to the scored people themselves {own.dice[-1]:.1f}"
+    f"Dice after 15 steps: adapted to other people {inductive:.1f}, to the scored people themselves {own.dice[-1]:.1f}"
 )
 
 # %% [markdown]
-# @TRANSDUCTIVE@
+# The expectation holds, with one to two points of Dice on these few people.
+# That is as much as adaptation gains at all over pre-training, so a table has to say which of the two it shows.
+# Our ledger adapts to other people.
 #
 # > **Paper says / code does.**
 # > The public code implements no stopping rule.
@@ -585,7 +593,7 @@ print(
 
 # %%
 few = adaptation.subset(range(2))
-quick = method.with_adaptation(stop="bits", most_steps=2, check_every=2)
+quick = method.with_adaptation(stop="bits", most_steps=1)
 for_site = quick.adapted(few.scans(site), few.masks(site), progress=False)
 volume = for_site.harmonize(test.subset([0]).scans(site), mask=test.subset([0]).masks(site))
 print("kept step:", for_site.adaptation.kept, "|", for_site.adaptation.reason)
