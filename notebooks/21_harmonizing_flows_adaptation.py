@@ -264,7 +264,7 @@ new = HarmonizerNetwork(method.settings.network.widths, identity=True, unit=255.
 optimizer = torch.optim.Adam(new.parameters(), lr=1e-3, betas=(0.9, 0.99))
 losses = []
 for _ in range(20):
-    batch = lesson[torch.randint(len(lesson), (6,), generator=chance)]
+    batch = lesson[torch.randint(len(lesson), (4,), generator=chance)]
     loss = functional.mse_loss(new(augmented(batch, PRETRAINING, chance)), batch)  # Equation 5
     optimizer.zero_grad()
     loss.backward()
@@ -308,7 +308,7 @@ def harmonized(network, slices):
     return network(slices).clamp(0, 255) * (slices > 0)
 
 
-def adaptation_by_hand(network, slices, draws, rate=1e-5, steps=25, batch=8, every=5, look=None):
+def adaptation_by_hand(network, slices, draws, rate=1e-5, steps=24, batch=4, every=6, look=None):
     """Equation 6 from a pre-trained network; `look(step, network)` is called before the first step and every few."""
     moved = deepcopy(network)
     optimizer = torch.optim.Adam(moved.parameters(), lr=rate)
@@ -334,7 +334,7 @@ def adaptation_by_hand(network, slices, draws, rate=1e-5, steps=25, batch=8, eve
 
 # %% tags=["nbval-check-output"]
 frozen = [parameter.clone() for parameter in flow.parameters()]
-rates = AdaptationSettings("never", learning_rate=1e-5, batch=8, most_steps=2, check_every=2)
+rates = AdaptationSettings("never", learning_rate=1e-5, batch=4, most_steps=2, check_every=2)
 packaged, _ = adapt(network, flow, to_adapt_on, rates, torch.Generator().manual_seed(0), progress=False)
 draws = torch.Generator().manual_seed(0)
 torch.rand(to_adapt_on.shape, generator=draws)  # the package draws the noise of its looks first
@@ -381,7 +381,7 @@ assert check("21.2", entropy).passed
 answers["21.2"] = entropy
 
 # %% [markdown]
-# Now one adaptation of twenty-five steps, looked at every five.
+# Now one adaptation of twenty-four steps, looked at every six.
 # Bits and entropy are taken on the *adaptation* people; the Dice is taken on the *test* people, who are others.
 #
 # **Expected.** Bits fall all the way.
@@ -510,51 +510,57 @@ show(figure, alt=alt)
 
 # %% [markdown]
 # Two of the three expectations hold.
-# Bits fall, and the Dice of people whom the adaptation never saw rises by one to two points above pre-training, to about that of Caltech itself.
-# (Four people with six slices each: read the direction, and leave the digits to the ledger.)
+# Bits fall, and the Dice of people whom the adaptation never saw rises by about two points above pre-training, to that of Caltech itself.
+# (Four people with six slices each: read the direction, and leave the digits.)
 #
 # The third fails: the entropy *rises* along the way.
 # So the rule of least entropy keeps the pre-trained network, step 0, and throws the gain away.
 # Why? A judge is sure of itself on smooth scans, whether it is right or wrong.
 # The pre-trained harmonizer smooths, and adaptation brings texture back: better for the Dice, and less comfortable for the judge.
 #
-# The rule of bits goes on to the last step, because so few steps do not reach the target's own bits.
+# The rule of bits goes on to the last step, because so few steps do not reach the target's own bits; on these people the oracle, who sees the Dice, would choose the same.
 # That is a defined outcome, as is the opposite: if the bits are below the target's at the start, the rule keeps step 0.
 #
 # ## 6. Too far
 #
 # **Question.** What happens if nobody stops it?
 #
-# **Idea.** A thirty times larger rate shows in twenty steps what a small rate would do in hundreds.
+# **Idea.** A ten times larger rate shows in twenty-four steps what a small rate would do in hundreds.
 #
 # **Expected.** Bits fall at least as low as in the slow adaptation, and the Dice collapses: a likely image is not always a typical one (notebook 10).
 
 # %%
 fast = Looks(to_adapt_on, source, truth)
-adaptation_by_hand(network, to_adapt_on, torch.Generator().manual_seed(2), rate=3e-4, steps=20, every=4, look=fast)
-print(f"bits: {fast.bits[0]:.2f} to {fast.bits[-1]:.2f}; Dice of others: {fast.dice[0]:.1f} to {fast.dice[-1]:.1f}")
-assert fast.bits[-1] < slow.bits[-1] and fast.dice[-1] < fast.dice[0]
+adaptation_by_hand(network, to_adapt_on, torch.Generator().manual_seed(2), rate=1e-4, every=4, look=fast)
+worst = int(np.argmin(fast.dice))
+print(f"step 0: {fast.bits[0]:.2f} bits, Dice {fast.dice[0]:.1f}")
+print(f"step {fast.step[worst]}: {fast.bits[worst]:.2f} bits, Dice {fast.dice[worst]:.1f}")
+print(f"step {fast.step[-1]}: {fast.bits[-1]:.2f} bits, Dice {fast.dice[-1]:.1f}")
+assert fast.bits[worst] < fast.bits[0] and fast.dice[worst] < fast.dice[0] - 5
 
 # %% tags=["folded"]
 # @title What becomes of the bits, the Dice and one slice
-figure = draw_looks(fast, "Rate 3e-4: the bits go on falling while the Dice collapses (simulated)")
-alt = "Three curves: bits fall steadily below the dashed line, entropy changes, Dice falls steeply."
+figure = draw_looks(fast, "Rate 1e-4: low bits, and a Dice that collapses on the way (simulated)")
+alt = "Three curves: bits fall, with little steps back; entropy moves up and down; Dice collapses in the middle and comes back."
 show(figure, alt=alt)
 figure, axes = panels(5, size=(9.4, 2.4))
-chosen = [0, len(fast.step) // 2, len(fast.step) - 1]
+chosen = [0, worst, len(fast.step) - 1]
 for axis, look in zip(axes, chosen, strict=False):
     image(axis, fast.images[fast.step[look]], (0, 255), title=f"step {fast.step[look]}: {fast.bits[look]:.2f} bits")
 image(axes[3], slow.images[slow.step[-1]], (0, 255), title=f"rate 1e-5, step {slow.step[-1]}")
 image(axes[4], wanted[one, 0], (0, 255), title="Caltech: the truth")
-alt = "One slice at the beginning, the middle and the end of the fast adaptation, which loses contrast; then the end of the slow adaptation, and the truth."
+alt = "One slice at the beginning, at the worst look and at the end of the fast adaptation; at the worst look it has lost contrast; then the end of the slow adaptation, and the truth."
 show(figure, alt=alt)
 
 # %% [markdown]
-# The expectation holds, and this is the picture to remember.
-# To the flow both ends are equally good, within a few hundredths of a bit.
-# To the judge they are fifteen points of Dice apart: the fast one has lost the contrast between tissues.
-# Likelihood has no opinion on whose brain it is: when a slice can be made flatter or emptier, bits fall.
-# So a method that minimizes bits needs a rule that says stop, and a small rate, so that the rule can speak in time.
+# Bits fall as low as in the slow adaptation, as expected, and the Dice does collapse; that it comes back was not expected.
+# At step 16 the flow finds the slices clearly more likely than at the start, and the judge has lost a third of its Dice on them: the slices have become darker and flatter.
+# Eight steps later they are brighter again, at almost the same bits.
+#
+# So the bits do not see what the judge sees.
+# The entropy does see it this time: it is highest where the Dice is lowest. In section 5 it was no help.
+# Likelihood has no opinion on whose brain it is, or on how bright a tissue should be for the judge; many pictures are equally likely, and large steps land on any of them.
+# A small rate stays near the pre-trained harmonizer, which was taught the target's look: that is half of what protects the method, and the cap on the steps is the other half.
 #
 # ## 7. Whom to score
 #
@@ -570,16 +576,16 @@ show(figure, alt=alt)
 # %%
 own = Looks(source, source, truth)
 own.slices = to_adapt_on  # bits and entropy where they were taken before, so that they compare
-adaptation_by_hand(network, source, torch.Generator().manual_seed(2), steps=15, every=15, look=own)
-inductive = slow.dice[slow.step.index(15)]
+adaptation_by_hand(network, source, torch.Generator().manual_seed(2), steps=12, every=12, look=own)
+inductive = slow.dice[slow.step.index(12)]
 print(
-    f"Dice after 15 steps: adapted to other people {inductive:.1f}, to the scored people themselves {own.dice[-1]:.1f}"
+    f"Dice after 12 steps: adapted to other people {inductive:.1f}, to the scored people themselves {own.dice[-1]:.1f}"
 )
 
 # %% [markdown]
-# The expectation holds, with one to two points of Dice on these few people.
-# That is as much as adaptation gains at all over pre-training, so a table has to say which of the two it shows.
-# Our ledger adapts to other people.
+# After so few steps there is no difference, so the expectation is not met here.
+# In a trial with twenty steps of eight slices there was one, 1.7 points of Dice, as much as adaptation gains at all over pre-training.
+# A table has to say which of the two it shows; our ledger will adapt to other people.
 #
 # > **Paper says / code does.**
 # > The public code implements no stopping rule.
@@ -593,7 +599,7 @@ print(
 
 # %%
 few = adaptation.subset(range(2))
-quick = method.with_adaptation(stop="bits", most_steps=1)
+quick = method.with_adaptation(stop="bits", most_steps=1, batch=4)
 for_site = quick.adapted(few.scans(site), few.masks(site), progress=False)
 volume = for_site.harmonize(test.subset([0]).scans(site), mask=test.subset([0]).masks(site))
 print("kept step:", for_site.adaptation.kept, "|", for_site.adaptation.reason)
@@ -621,11 +627,11 @@ assert volume.shape == test.subset([0]).scans(site).shape
 #
 # **A class of 60 minutes:** sections 1 and 2 with 21.1 in 15, section 4 in 15, section 5 with 21.2 and 21.3 in 15, section 6 in 10, the rest for questions.
 #
-# **Ask before section 6:** "Bits are below the target's own now. Is the slice better than a real one?" Let people say what it will look like.
+# **Ask before section 6:** "Bits are as low as in the slow adaptation. Is the slice as good?" Let people say what it will look like.
 #
 # **Frequent slips.** 21.1: the mean over the whole slice, background included. 21.2: `p * p.log()` gives NaN where p is 0. 21.3: the smallest bits instead of the first that are low enough.
 #
-# **An expectation that fails and stays on the page:** the least entropy keeps step 0 (5).
+# **Expectations that fail and stay on the page:** the least entropy keeps step 0 (5); a Dice that collapses and stays down (6); a higher transductive score (7).
 
 # %% [markdown]
 # ## References
