@@ -146,10 +146,9 @@ class Harmonizer(ABC):
         targets = shipping.targets(file_of)
         if target not in (None, *targets):
             raise ValueError(f"target of {cls.name}: found {target!r}, wanted one of {', '.join(targets)}")
-        if target not in (None, shipping.target):
-            file_of = f"{file_of}.{target}"
+        name = file_of if target in (None, shipping.target) else f"{file_of}.{target}"
         try:
-            return weights.shipped(cls.name, file_of, active().name if shipping.by_profile else QUICK.name)
+            return weights.shipped(cls.name, name, active().name if shipping.by_profile else QUICK.name)
         except FileNotFoundError as error:
             if cls.shipping is not None and file_of in with_weights:
                 raise
