@@ -411,7 +411,7 @@ show(figure, alt=alt)
 # One more look is cheaper, and nobody would have guessed it: a head under a strong field, twice as bright in the middle as at the rim.
 #
 # So a flow that has seen nothing but the target takes some foreign looks for *more* typical of the target than the target.
-# All differences are small, a tenth of a bit or less, but for blur and noise.
+# All differences are small, about a tenth of a bit at most, but for blur and noise.
 # If we now moved scans towards likely slices, we would wash them out.
 #
 # The paper says it in other words: likelihood looks at the person, at smoothness, at size; the look of a scanner is a small part of it.
