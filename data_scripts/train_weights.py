@@ -59,12 +59,12 @@ def main() -> None:
     parser.add_argument("names", nargs="*", help=about)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes that simulate (default: all)")
     given = parser.parse_args()
-    asked = given.names or names
-    labels = [recipe.label for recipe in known]
-    if set(asked) - {*names, *labels}:
-        parser.error(f"names: found {', '.join(asked)}, wanted some of {', '.join([*names, *labels])}")
+    asked = {name.replace("_", "-") for name in given.names or names}
+    words = {recipe.label: {recipe.name, recipe.label.replace("_", "-")} for recipe in known}
+    if asked - set().union(*words.values()):
+        parser.error(f"names: found {', '.join(given.names)}, wanted some of {', '.join([*names, *words])}")
     commit = weights.current_commit()  # before the first file is replaced, which makes the checkout dirty
-    for recipe in tqdm([one for one in known if {one.name, one.label} & {*asked}], desc="weights", unit="file"):
+    for recipe in tqdm([one for one in known if words[one.label] & asked], desc="weights", unit="file"):
         card = train(recipe, commit=commit, jobs=given.jobs)
         tqdm.write(f"{recipe.label}: {card.metric} ({card.minutes:.2f} min)")
 

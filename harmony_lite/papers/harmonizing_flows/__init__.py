@@ -14,6 +14,10 @@ In reading order:
 - settings.py: what is printed, the variants, sizes per profile;
 - training.py: both trainings on the target, Equations 4 and 5;
 - harmonizer.py: all of it as a method;
+- judges.py: S_Phi, the network that judges, and the comparators that change it;
+- recipe.py: whom the networks of the four settings are trained on;
+- sites.py: what is adapted to one site;
+- tables.py: Tables 1 to 4 with the method, not computed yet;
 - experiment.py: Tables 1 and 4, so far the comparators' rows; published.toml: what the paper prints, claims and
   numbers; results.PROFILE.json: what came out here.
 """

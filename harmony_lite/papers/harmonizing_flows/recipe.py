@@ -16,15 +16,13 @@ from harmony_lite.evaluate import metrics
 from harmony_lite.papers.harmonizing_flows.harmonizer import HarmonizingFlows
 from harmony_lite.papers.harmonizing_flows.judges import BIGAUG, PLAIN, big_changes
 from harmony_lite.papers.harmonizing_flows.settings import SITES
+from harmony_lite.papers.harmonizing_flows.sites import STRUCTURES
 from harmony_lite.papers.harmonizing_flows.training import likelier_than_target
 from harmony_lite.papers.recipes import Recipe, method_recipe
-from harmony_lite.simulate import LABELS
 from harmony_lite.splits import people
 from harmony_lite.tasks.structures import StructureUNet
 
 __all__ = ["RECIPES"]
-
-STRUCTURES = tuple(range(1, len(LABELS)))
 
 
 def on_sites(target: str) -> tuple[Cohort, Cohort]:
