@@ -38,7 +38,7 @@ MAY_SEE["cli"] = {"cli", "command_help", *MAY_SEE["ledger"], *MAY_SEE["own_scans
 
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 # of a paper's folder: what measures, trains and teaches; every other file there is the method
-ABOVE_A_METHOD = re.compile(r"experiment|judges|sites|tables|recipe|exercises_\d\d")
+ABOVE_A_METHOD = re.compile(r"experiment|judges|sites|recipe|exercises_\d\d")
 LONGEST = 350
 LONG_WITH_A_REASON: dict[str, str] = {}
 

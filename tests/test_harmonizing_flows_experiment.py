@@ -6,7 +6,7 @@ from test_harmonizing_flows import TINY
 
 from harmony_lite.cohort import Cohort, Needs
 from harmony_lite.evaluate.fits import Fit
-from harmony_lite.papers.harmonizing_flows import sites, tables
+from harmony_lite.papers.harmonizing_flows import experiment, sites
 from harmony_lite.papers.harmonizing_flows.harmonizer import HarmonizingFlows
 from harmony_lite.papers.harmonizing_flows.judges import big_changes, small_changes
 from harmony_lite.papers.harmonizing_flows.sites import AdaptedSite, SiteFit, shaded
@@ -101,8 +101,8 @@ def test_a_site_is_named_by_all_that_it_depends_on():
 
 
 def test_every_setting_has_its_fits():
-    fits = tables.FITS
+    fits = experiment.FITS
     adapted = [fit for fit in fits if isinstance(fit, SiteFit)]
     assert len(adapted) == 2 * 12 + 3 and len({fit.label for fit in fits}) == len(fits)
-    for target, *_ in tables.SETTINGS.values():
+    for target, *_ in experiment.SETTINGS.values():
         assert Fit("harmonizing-flows", "ours", (target,)) in fits

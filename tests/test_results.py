@@ -103,7 +103,9 @@ def test_every_cell_of_a_method_that_is_here_is_computed(results):
     here = {fit.name for fit in experiments.fits(paper.name)} | {row["method"] for row in results["rows"]}
     for table in ledger.printed_tables(paper):
         for cell in table.cells:
-            has_method = is_whole or paper.methods.get(cell.row) in here
+            method = paper.methods.get(cell.row, "")  # none for what needs none, as a judge trained otherwise
+            comes_later = method and method not in methods()
+            has_method = method in here or (is_whole and not comes_later)
             if (cell.row in untouched or has_method) and cell.measure.better != "neither":
                 assert cell.name in computed, cell.name
 

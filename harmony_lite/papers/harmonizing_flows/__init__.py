@@ -17,9 +17,8 @@ In reading order:
 - judges.py: S_Phi, the network that judges, and the comparators that change it;
 - recipe.py: whom the networks of the four settings are trained on;
 - sites.py: what is adapted to one site;
-- tables.py: Tables 1 to 4 with the method, not computed yet;
-- experiment.py: Tables 1 and 4, so far the comparators' rows; published.toml: what the paper prints, claims and
-  numbers; results.PROFILE.json: what came out here.
+- experiment.py: Tables 1 to 4; published.toml: what the paper prints, claims and numbers; results.PROFILE.json: what
+  came out here.
 """
 
 METHODS = {"harmonizing-flows": "harmony_lite.papers.harmonizing_flows.harmonizer:HarmonizingFlows"}
