@@ -13,6 +13,7 @@ from harmony_lite.evaluate.statistics import bootstrap_interval
 from harmony_lite.ledger.convergence import trained_too_briefly
 from harmony_lite.ledger.verdicts import judge
 from harmony_lite.methods import load_method, method_class
+from harmony_lite.methods import names as methods
 from harmony_lite.papers import experiments
 from harmony_lite.papers.blindharmony import experiment as blindharmony
 from harmony_lite.papers.mispel import experiment as mispel
