@@ -26,7 +26,16 @@ from harmony_lite.profiles import QUICK, active
 from harmony_lite.splits import people
 from harmony_lite.training import History
 
-__all__ = ["FEW", "Recipe", "Trainable", "method_recipe", "psnr_by_scanner", "recipes", "training_and_validation"]
+__all__ = [
+    "FEW",
+    "Recipe",
+    "Trainable",
+    "judge_recipe",
+    "method_recipe",
+    "psnr_by_scanner",
+    "recipes",
+    "training_and_validation",
+]
 
 TARGET = "oasis_trio"
 SCANNERS = (TARGET, "oasis_vision", "oasis_sonata")  # two sources for the card's metric
@@ -155,6 +164,29 @@ def method_recipe(
         about or (lambda training: {"target": training.scanners[0]}),
         share,
     )
+
+
+def judge_recipe(
+    name: str,
+    variant: str,
+    *,
+    people: Callable[[], tuple[Cohort, Cohort]],
+    untrained: Callable[[], Trainable],
+    lesson: Callable[[Cohort], tuple[Tensor, ...]],
+    metric: Callable[[Any, Cohort], Mapping[str, Any]],
+    target: str,
+    share: float = 0.5,
+) -> Recipe:
+    """The recipe of a judge: `lesson` takes from people what its `fit` wants, the target's scans and the truth."""
+
+    def train(judge: Any, training: Cohort, checkpoint: Path | None) -> Trainable:
+        return judge.fit(*lesson(training), checkpoint=checkpoint)
+
+    def begin(judge: Any, few: Cohort) -> float:
+        losses = judge.fit(*lesson(few), steps=3, progress=False).history.losses
+        return sum(losses) / len(losses)
+
+    return Recipe(name, variant, people, untrained, train, begin, metric, lambda _: {"target": target}, share)
 
 
 def _shipping(name: str) -> Shipping:

@@ -7,16 +7,14 @@ scans alone, as the prior does.
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
-
 import torch
+from torch import Tensor
 
 from harmony_lite.cohort import Cohort
 from harmony_lite.evaluate import metrics
 from harmony_lite.images.intensity_maps import MAPS
 from harmony_lite.papers.blindharmony.experiment import PEOPLE_ON, TARGET
-from harmony_lite.papers.recipes import Recipe, method_recipe, training_and_validation
+from harmony_lite.papers.recipes import judge_recipe, method_recipe, training_and_validation
 from harmony_lite.splits import people
 from harmony_lite.tasks.segmentation import WhiteMatterUNet
 
@@ -37,18 +35,9 @@ def on_maps() -> tuple[Cohort, Cohort]:
     return tuple(group.with_maps(curves) for group in on_scanners())
 
 
-def train_judge(
-    judge: WhiteMatterUNet, training: Cohort, checkpoint: Path | None = None, **options: Any
-) -> WhiteMatterUNet:
-    """Train the white-matter U-Net on the target's scans, or for some `steps`."""
-    white = training.largest_tissue == WHITE
-    return judge.fit(training.scans(TARGET), training.mask, white, checkpoint=checkpoint, **options)
-
-
-def begin_judge(judge: WhiteMatterUNet, few: Cohort) -> float:
-    """Loss, mean over the first three batches."""
-    losses = train_judge(judge, few, steps=3, progress=False).history.losses
-    return sum(losses) / len(losses)
+def lesson(training: Cohort) -> tuple[Tensor, Tensor, Tensor]:
+    """What the judge learns from: scans of the target, mask, white matter."""
+    return training.scans(TARGET), training.mask, training.largest_tissue == WHITE
 
 
 def overlaps(judge: WhiteMatterUNet, validation: Cohort) -> dict[str, dict[str, float]]:
@@ -66,15 +55,13 @@ RECIPES = (
         for network, share in (("cyclegan", 2.0), ("unet", 1.0))
         for variant, domains in (("scanners", on_scanners), ("maps", on_maps))
     ),
-    Recipe(
+    judge_recipe(
         WhiteMatterUNet.name,
         WhiteMatterUNet.variant,
-        training_and_validation,
-        WhiteMatterUNet,
-        train_judge,
-        begin_judge,
-        overlaps,
-        lambda _: {"target": TARGET},
-        share=0.5,
+        people=training_and_validation,
+        untrained=WhiteMatterUNet,
+        lesson=lesson,
+        metric=overlaps,
+        target=TARGET,
     ),
 )

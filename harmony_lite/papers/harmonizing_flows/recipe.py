@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any
+
+from torch import Tensor
 
 from harmony_lite.cohort import Cohort
 from harmony_lite.evaluate import metrics
@@ -18,7 +19,7 @@ from harmony_lite.papers.harmonizing_flows.judges import BIGAUG, PLAIN, big_chan
 from harmony_lite.papers.harmonizing_flows.settings import SITES
 from harmony_lite.papers.harmonizing_flows.sites import STRUCTURES
 from harmony_lite.papers.harmonizing_flows.training import likelier_than_target
-from harmony_lite.papers.recipes import Recipe, method_recipe
+from harmony_lite.papers.recipes import Recipe, judge_recipe, method_recipe
 from harmony_lite.splits import people
 from harmony_lite.tasks.structures import StructureUNet
 
@@ -37,18 +38,9 @@ def bits(method: HarmonizingFlows, validation: Cohort) -> dict[str, Any]:
     return {"validation bits per dimension": round(found, 4), "looks as likely as the target's": failing}
 
 
-def train_judge(
-    judge: StructureUNet, training: Cohort, checkpoint: Path | None = None, **options: Any
-) -> StructureUNet:
-    """Train on the target's scans, or for some `steps`."""
-    scans = training.scans(training.scanners[0])
-    return judge.fit(scans, training.mask, training.labels, checkpoint=checkpoint, **options)
-
-
-def begin_judge(judge: StructureUNet, few: Cohort) -> float:
-    """Loss, mean over the first three batches."""
-    losses = train_judge(judge, few, steps=3, progress=False).history.losses
-    return sum(losses) / len(losses)
+def lesson(training: Cohort) -> tuple[Tensor, Tensor, Tensor]:
+    """What a judge learns from: scans of the target, mask, labels."""
+    return training.scans(training.scanners[0]), training.mask, training.labels
 
 
 def overlaps(judge: StructureUNet, validation: Cohort) -> dict[str, dict[str, float]]:
@@ -70,16 +62,14 @@ def of_target(target: str) -> Iterator[Recipe]:
     yield method_recipe(HarmonizingFlows.name, "ours", target=named, people=on_target, metric=bits, share=3.0)
     yield method_recipe("cyclegan", "scanners", target=target, people=on_target, share=2.0)
     for training, change in ((PLAIN, None), (BIGAUG, big_changes)):
-        yield Recipe(
+        yield judge_recipe(
             StructureUNet.name,
             f"{training}.{target}",
-            on_target,
-            partial(StructureUNet, change=change),
-            train_judge,
-            begin_judge,
-            overlaps,
-            lambda _: {"target": target},
-            share=0.5,
+            people=on_target,
+            untrained=partial(StructureUNet, change=change),
+            lesson=lesson,
+            metric=overlaps,
+            target=target,
         )
 
 
