@@ -10,9 +10,13 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 from scipy import ndimage
 
 from harmony_lite import cli
+from harmony_lite.images import nifti
+from harmony_lite.images.edges import canny
+from harmony_lite.images.normalize import foreground
 
 FOLDER = Path(os.environ.get("HARMONY_REAL_DATA") or Path(__file__).parents[2] / "shared" / "data")
 SCANS = {
@@ -107,3 +111,13 @@ def test_gz_in_and_out(tmp_path):
         )
     np.testing.assert_array_equal(np.asarray(nib.load(plain).dataobj), np.asarray(nib.load(packed).dataobj))
     assert packed.stat().st_size < plain.stat().st_size
+
+
+@pytest.mark.parametrize("name", ["ds002748", "pumi"])
+def test_edges_of_a_real_scan(name):
+    """Eight per cent of the voxels of the box around what is there: one skull-stripped scan, one whole head."""
+    volume = nifti.read(FOLDER / SCANS[name]).volume[0, 0]
+    places = torch.nonzero(foreground(volume[None, None])[0, 0])
+    box = tuple(slice(int(a), int(b) + 1) for a, b in zip(places.amin(0), places.amax(0), strict=True))
+    edges = canny(volume[box])
+    assert float(edges.float().mean()) == pytest.approx(0.08, abs=0.003)
