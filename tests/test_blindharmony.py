@@ -10,9 +10,10 @@ from harmony_lite.evaluate.report import report
 from harmony_lite.images.intensity_maps import Gamma
 from harmony_lite.images.normalize import slice_minmax
 from harmony_lite.methods import load_method
+from harmony_lite.methods.correlation import correlation, correlation_gradient
 from harmony_lite.nets.flows import spline_flow
 from harmony_lite.papers.blindharmony.harmonizer import BlindHarmony
-from harmony_lite.papers.blindharmony.ncc_ascent import ascend, correlation, correlation_gradient
+from harmony_lite.papers.blindharmony.ncc_ascent import ascend
 from harmony_lite.papers.blindharmony.optimization import (
     VARIANTS,
     LoopSettings,

@@ -13,13 +13,12 @@ from harmony_lite.evaluate import metrics
 from harmony_lite.methods.classical.matching import AffineMatch, Percentile
 from harmony_lite.methods.classical.n4 import N4, N4Settings
 from harmony_lite.methods.classical.ssimh import Ssimh, SsimhSettings, low_frequencies, swap_low_frequencies
+from harmony_lite.methods.correlation import correlation, correlation_gradient
 from harmony_lite.papers.blindharmony import ncc_ascent
 from harmony_lite.papers.blindharmony.ncc_ascent import (
     NccAscent,
     NccAscentSettings,
     ascend,
-    correlation,
-    correlation_gradient,
 )
 
 EVERY = [(cls.name, variant) for cls in (Ssimh, N4, NccAscent) for variant in cls.variants]

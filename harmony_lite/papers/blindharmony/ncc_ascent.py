@@ -22,9 +22,10 @@ from harmony_lite.methods.averaged_image import (
     unpacked_image,
     without_height,
 )
+from harmony_lite.methods.correlation import correlation, correlation_gradient
 from harmony_lite.methods.protocol import Harmonizer, Shipping
 
-__all__ = ["NccAscent", "NccAscentSettings", "ascend", "correlation", "correlation_gradient"]
+__all__ = ["NccAscent", "NccAscentSettings", "ascend"]
 
 MOST_BYTES = 900_000  # of a stored mean image, under the limit of a shipped file
 
@@ -53,30 +54,6 @@ class NccAscentSettings:
             raise ValueError(f"step: found {self.step:g}, wanted above 0 and at most 1")
         if self.steps < 1:
             raise ValueError(f"steps: found {self.steps}, wanted at least 1")
-
-
-def correlation(image: Tensor, source: Tensor) -> Tensor:
-    """Centred normalized cross-correlation of two images of one shape, a scalar in [-1, 1].
-
-    >>> source = torch.tensor([1.0, 2.0, 4.0])
-    >>> correlation(3 * source + 7, source).round(decimals=4)
-    tensor(1.)
-    """
-    image, source = image - image.mean(), source - source.mean()
-    return (image * source).sum() / (image.norm() * source.norm())
-
-
-def correlation_gradient(image: Tensor, source: Tensor) -> Tensor:
-    r"""Gradient of `correlation` with respect to `image`, written out.
-
-    With $\hat x$ and $\hat s$ the centred images divided by their norms and $\bar x$ the mean,
-    $\nabla_x \mathrm{NCC} = (\hat s - \mathrm{NCC}\, \hat x) / \lVert x - \bar x \rVert$. It has mean 0 and is
-    orthogonal to $\hat x$: a small step changes neither the mean nor the norm of the image.
-    """
-    image, source = image - image.mean(), source - source.mean()
-    norm = image.norm()
-    image, source = image / norm, source / source.norm()
-    return (source - (image * source).sum() * image) / norm
 
 
 def ascend(start: Tensor, source: Tensor, *, step: float = 1 / 3, steps: int = 10) -> tuple[Tensor, Tensor]:
