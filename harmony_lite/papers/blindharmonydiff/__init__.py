@@ -1,7 +1,17 @@
-"""BlindHarmonyDiff: a 3D rectified flow makes target images from edges. So far its comparators' rows only.
+"""BlindHarmonyDiff: edges of a scan, and a 3D rectified flow that makes an image of the target's from them.
 
 H. Jeong, H. Lee, S. Y. Chun, J. Lee, "Efficient and robust 3D blind harmonization for large domain gaps", 2025.
 
-experiment.py: Tables 1, 2 and S2; published.toml: what the paper prints, claims and numbers; results.PROFILE.json: what
-came out here.
+In reading order; the edges, Equations 1 and 2, are in `harmony_lite.images.edges`:
+
+- layers.py: residual blocks that know the time, halving and doubling, attention;
+- network.py: the velocity, for volumes and for slices;
+- patches.py: multi-stride patches and their coordinates;
+- settings.py: what is printed, the variants, sizes per profile;
+- flow.py: Equations 3, 5 and 6, the training;
+- sampler.py: from noise to an image;
+- refinement.py: towards the source, by correlation or by mutual information;
+- harmonizer.py: all of it as a method, Equation 4; no weights are shipped yet, so it has no name among the methods;
+- experiment.py: Tables 1, 2 and S2, so far the comparators' rows; published.toml: what the paper prints, claims and
+  numbers; results.PROFILE.json: what came out here.
 """

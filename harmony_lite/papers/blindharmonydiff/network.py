@@ -1,0 +1,142 @@
+"""The network v that says where noise has to go to become the target's image (supplement S3.1).
+
+Source: H. Jeong et al., "Efficient and robust 3D blind harmonization for large domain gaps", 2025. It sees five
+channels: the image on its way, its edges, and where each voxel lies in the whole volume.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from harmony_lite.papers.blindharmonydiff.layers import (
+    Attention,
+    Halving,
+    LinearAttention,
+    ResidualBlock,
+    TimeEmbedding,
+    convolution,
+    doubling,
+    folded,
+    unfolded,
+)
+
+__all__ = ["CONDITIONS", "NetworkSizes", "VelocityNetwork"]
+
+CONDITIONS = 4  # channels beside the image: edges, and three coordinates
+
+
+@dataclass(frozen=True)
+class NetworkSizes:
+    """How big the network is; the defaults are the paper's.
+
+    Attributes:
+        dimensions: 3 for volumes; 2 for the twin that takes each axial slice by itself.
+        width: channels of the first level.
+        multiples: of the width at each level.
+        blocks: residual blocks in each level, on either way; the released network's, not printed.
+        first_side: of the first convolution; the released network's, not printed.
+        attention: as the released network has it; the paper does not mention any.
+        block_side: voxels a side of the blocks that are moved into the channels before the first convolution, and back
+            after the last; 1 for none, as in the paper. With 2 a processor has an eighth of the places to visit.
+    """
+
+    dimensions: int = 3
+    width: int = 64
+    multiples: tuple[int, ...] = (1, 2, 4, 8)
+    blocks: int = 2
+    first_side: int = 7
+    attention: bool = False
+    block_side: int = 1
+
+    def __post_init__(self) -> None:
+        if self.dimensions not in (2, 3):
+            raise ValueError(f"dimensions: found {self.dimensions}, wanted 2 or 3")
+
+    @property
+    def divisor(self) -> int:
+        """What the sides have to be divisible by."""
+        return self.block_side * 2 ** (len(self.multiples) - 1)
+
+
+class VelocityNetwork(nn.Module):
+    """v(x, t; e, i, j, k) of Equation 5, for volumes; with two dimensions every axial slice is taken by itself.
+
+    >>> sizes = NetworkSizes(width=4, multiples=(1, 2), blocks=1, first_side=3)
+    >>> VelocityNetwork(sizes)(torch.zeros(1, 1, 8, 8, 6), torch.zeros(1), torch.zeros(1, 4, 8, 8, 6)).shape
+    torch.Size([1, 1, 8, 8, 6])
+    """
+
+    def __init__(self, sizes: NetworkSizes) -> None:
+        super().__init__()
+        self.sizes, dimensions = sizes, sizes.dimensions
+        width, time = sizes.width, 4 * sizes.width
+        wide = [width * multiple for multiple in sizes.multiples]
+        above = [width, *wide[:-1]]  # channels that come into each level
+        self.time = TimeEmbedding(max(4, width), time)
+        voxels = sizes.block_side**dimensions  # of a block
+        self.first = convolution((1 + CONDITIONS) * voxels, width, sizes.first_side, dimensions)
+        last = len(wide) - 1
+
+        def attention(channels: int, level: int) -> nn.Module:
+            if not sizes.attention:
+                return nn.Identity()
+            return Attention(channels, dimensions) if level == last else LinearAttention(channels, dimensions)
+
+        def blocks(inputs: int, outputs: int) -> nn.ModuleList:
+            return nn.ModuleList(ResidualBlock(inputs, outputs, time, dimensions) for _ in range(sizes.blocks))
+
+        self.down, self.up = nn.ModuleList(), nn.ModuleList()
+        for level, (inputs, outputs) in enumerate(zip(above, wide, strict=True)):
+            smaller = Halving if level < last else _same_size
+            layers = blocks(inputs, inputs), attention(inputs, level), smaller(inputs, outputs, dimensions)
+            self.down.append(nn.ModuleList(layers))
+            larger = doubling if level else _same_size
+            layers = blocks(outputs + inputs, outputs), attention(outputs, level), larger(outputs, inputs, dimensions)
+            self.up.insert(0, nn.ModuleList(layers))
+        self.middle = nn.ModuleList(ResidualBlock(wide[-1], wide[-1], time, dimensions) for _ in range(2))
+        self.middle_attention = attention(wide[-1], last)
+        self.end = ResidualBlock(2 * width, width, time, dimensions)
+        self.out = convolution(width, voxels, 1, dimensions)
+        if dimensions == 3:
+            self.to(memory_format=torch.channels_last_3d)  # twice as fast on a CPU
+
+    def forward(self, x: Tensor, time: Tensor, conditions: Tensor) -> Tensor:
+        """The velocity (B, 1, D, H, W).
+
+        Args:
+            x: (B, 1, D, H, W), on its way from noise to an image in [-1, 1]; D, H (and W) divisible by the divisor.
+            time: (B,), 0 for noise, 1 for the image.
+            conditions: (B, 4, D, H, W): edges 0 or 1, coordinates in [-1, 1].
+        """
+        together = torch.cat([x, conditions], 1)
+        if self.sizes.dimensions == 3:
+            return self._velocity(together, time)
+        heights = x.shape[-1]
+        slices = together.movedim(-1, 1).flatten(0, 1)  # (B * W, 5, D, H)
+        return self._velocity(slices, time.repeat_interleave(heights)).unflatten(0, (-1, heights)).movedim(1, -1)
+
+    def _velocity(self, x: Tensor, time: Tensor) -> Tensor:
+        time = self.time(time)
+        x = start = self.first(folded(x, self.sizes.block_side))
+        skips: list[Tensor] = []
+        for blocks, attention, smaller in self.down:
+            for number, block in enumerate(blocks, 1):
+                x = block(x, time)
+                x = attention(x) if number == len(blocks) else x
+                skips.append(x)
+            x = smaller(x)
+        x = self.middle[0](x, time)
+        x = self.middle[1](self.middle_attention(x), time)
+        for blocks, attention, larger in self.up:
+            for block in blocks:
+                x = block(torch.cat([x, skips.pop()], 1), time)
+            x = larger(attention(x))
+        return unfolded(self.out(self.end(torch.cat([x, start], 1), time)), self.sizes.block_side)
+
+
+def _same_size(inputs: int, outputs: int, dimensions: int) -> nn.Module:
+    """What stands in the lowest level in the place of halving, and in the highest in that of doubling."""
+    return convolution(inputs, outputs, 3, dimensions)
