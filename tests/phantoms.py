@@ -15,8 +15,11 @@ from harmony_lite.cohort import Needs, OneReference, Paired, Scans, SeveralScann
 from harmony_lite.methods import Harmonizer
 from harmony_lite.methods.classical.n4 import N4Settings
 from harmony_lite.methods.trained.cyclegan import AdversarialSettings
+from harmony_lite.methods.trained.deepharmony import VolumeSettings
 from harmony_lite.methods.trained.unet import SupervisedSettings
 from harmony_lite.papers.blindharmony.prior import FlowSettings
+from harmony_lite.papers.blindharmonydiff.patches import FLIPS
+from harmony_lite.papers.blindharmonydiff.settings import BlindHarmonyDiffSettings
 from harmony_lite.papers.harmonizing_flows.settings import HarmonizingFlowsSettings
 from harmony_lite.papers.mispel.settings import MispelSettings
 
@@ -29,6 +32,12 @@ SCANNERS: dict[str, Callable[[Tensor], Tensor]] = {  # the first one is the targ
 }
 SMALL: dict[type, dict[str, Any]] = {
     AdversarialSettings: dict(width=2, training_steps=5, batch=2),
+    BlindHarmonyDiffSettings: dict(
+        network=dict(width=4, multiples=(1, 2), blocks=1, first_side=3, block_side=2),
+        training=dict(patches=dict(size=(8, 8, 8), flips=FLIPS[0]), training_steps=4, batch=2, warm_up=0),
+        edge_fraction=0.05,
+        validation_share=0.3,
+    ),
     FlowSettings: dict(levels=2, steps=1, hidden=6, training_steps=4, batch=4),
     HarmonizingFlowsSettings: dict(
         flow=dict(sizes=dict(widths=(4, 6), couplings=2), training_steps=4, batch=4),
@@ -38,6 +47,7 @@ SMALL: dict[type, dict[str, Any]] = {
     MispelSettings: dict(width=2, embeddings=3, epochs=(6, 4), learning_rate=1e-2, slices=4, bias_correction=False),
     N4Settings: dict(working_size=8, iterations=(3, 3)),
     SupervisedSettings: dict(width=3, training_steps=40, batch=4),
+    VolumeSettings: dict(width=2, levels=2, side=3, optimizer="adam", training_steps=10, batch=2, crop=8),
 }
 
 

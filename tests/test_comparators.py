@@ -1,13 +1,16 @@
-"""U-Net and CycleGAN, BlindHarmony's comparators: what they learn, whom they see, what they refuse."""
+"""U-Net, CycleGAN and DeepHarmony, trained comparators: what they learn, whom they see, what they refuse."""
 
 import math
 
 import pytest
 import torch
 from phantoms import fit, small, view_for
+from torch.nn import BatchNorm3d, Conv3d, ConvTranspose3d
 
 from harmony_lite.cohort import Cohort, Needs
 from harmony_lite.images.intensity_maps import MAPS
+from harmony_lite.images.normalize import slice_minmax
+from harmony_lite.images.slices import brain_slices
 from harmony_lite.methods.trained.cyclegan import (
     RESIDUAL_BLOCKS,
     AdversarialSettings,
@@ -15,7 +18,7 @@ from harmony_lite.methods.trained.cyclegan import (
     discriminator,
     two_player_loss,
 )
-from harmony_lite.methods.trained.domain_networks import slices_of
+from harmony_lite.methods.trained.deepharmony import DeepHarmony, VolumeSettings, VolumeUNet, mirrored_crops
 from harmony_lite.methods.trained.unet import SupervisedSettings, UNetHarmonizer
 from harmony_lite.nets.unet import UNet
 
@@ -115,7 +118,7 @@ def test_cyclegan_sees_nobody_twice(cohort):
 
 def test_slices_are_those_with_brain(cohort):
     view = cohort.view(Needs.PAIRED)
-    slices = slices_of(view.target, "target")
+    slices = brain_slices(slice_minmax(view.target.images * view.target.mask), view.target.mask)
     assert len(slices) == int(view.target.mask.flatten(1, 3).any(1).sum())
     assert float(slices.min()) == 0 and torch.allclose(slices.amax((1, 2, 3)), torch.ones(len(slices)))
 
@@ -139,3 +142,42 @@ def test_pairs_that_do_not_fit_are_refused():
 def test_fingerprint_are_the_beginning_of_the_recipe(fitted):
     wanted = [loss for history in fitted.histories.values() for loss in history.losses[:3]]
     assert math.isclose(small(fitted.name).fingerprint(view_for(fitted.needs)), sum(wanted) / 6, rel_tol=1e-6)
+
+
+def test_deepharmony_is_as_the_supplement_says():
+    network = VolumeUNet(2, levels=4, side=5)
+    kinds = {
+        kind: [m for m in network.modules() if isinstance(m, kind)] for kind in (Conv3d, BatchNorm3d, ConvTranspose3d)
+    }
+    assert len(network.down) == len(network.up) == len(kinds[ConvTranspose3d]) == 4
+    assert len(kinds[BatchNorm3d]) == 2 * 9 and len(kinds[Conv3d]) == 2 * 9 + 1
+    assert all(convolution.kernel_size == (5, 5, 5) for convolution in kinds[Conv3d][:-1])
+
+
+def test_crops_of_a_pair_are_of_one_person_and_place():
+    numbers = torch.arange(3.0 * 8 * 9 * 10).reshape(3, 1, 8, 9, 10)
+    first, second = mirrored_crops((numbers, numbers + 0.5), 4, 50, torch.Generator().manual_seed(0))
+    assert first.shape == (50, 1, 4, 4, 4) and torch.equal(second, first + 0.5)
+    along_x = first[:, 0, 1, 0, 0] - first[:, 0, 0, 0, 0]
+    assert set(along_x.tolist()) == {90.0, -90.0}  # half are mirrored, left to right only
+    assert set((first[:, 0, 0, 1, 0] - first[:, 0, 0, 0, 0]).tolist()) == {10.0}
+    assert set((first[:, 0, 0, 0, 1] - first[:, 0, 0, 0, 0]).tolist()) == {1.0}
+
+
+def test_deepharmony_learns_from_pairs_of_volumes(cohort):
+    settings = VolumeSettings(
+        4, levels=2, side=3, optimizer="adam", learning_rate=1e-2, training_steps=60, batch=2, crop=16
+    )
+    method = DeepHarmony(settings).fit(cohort.view(Needs.PAIRED), progress=False)
+    losses = method.histories["exp"].losses
+    assert sum(losses[-5:]) < 0.5 * sum(losses[:5])
+    scan, mask = cohort.scans("exp")[:1], cohort.mask[:1]
+    assert method.harmonize(scan, scanner="exp", mask=mask).shape == scan.shape
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"), [(dict(crop=64), "wanted 64 a side"), (dict(optimizer="lion"), "sgd")]
+)
+def test_deepharmony_refuses(cohort, settings, message):
+    with pytest.raises(ValueError, match=message):
+        DeepHarmony(VolumeSettings(2, levels=2, side=3, **settings)).fit(cohort.view(Needs.PAIRED), progress=False)

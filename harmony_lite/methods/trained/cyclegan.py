@@ -19,7 +19,7 @@ from torch.optim import Adam
 
 from harmony_lite.cohort import Needs
 from harmony_lite.methods.protocol import Shipping
-from harmony_lite.methods.trained.domain_networks import DomainNetworks, Lesson, Slices
+from harmony_lite.methods.trained.domain_networks import Lesson, Pieces, SliceNetworks
 from harmony_lite.nets.draws import first_weights, in_chunks, mirrored_batch
 from harmony_lite.profiles import sized
 
@@ -204,7 +204,7 @@ def _quantiles(values: Tensor, shares: Tensor) -> Tensor:
 # -------------------------------------------------------------------------------------------------------- the method
 
 
-class CycleGAN(DomainNetworks):
+class CycleGAN(SliceNetworks):
     """A generator from source slices to target slices, trained against a discriminator and its own way back."""
 
     name: ClassVar[str] = "cyclegan"
@@ -221,7 +221,7 @@ class CycleGAN(DomainNetworks):
     def _new_network(self) -> nn.Module:
         return Generator(self.settings.width)
 
-    def _lesson(self, target: Slices, source: Slices, generator: torch.Generator) -> Lesson:
+    def _lesson(self, target: Pieces, source: Pieces, generator: torch.Generator) -> Lesson:
         settings, size = self.settings, target.training.shape[2:]
         if any(side % 4 for side in size):
             raise ValueError(f"slices: found {tuple(size)} pixels, wanted multiples of 4")

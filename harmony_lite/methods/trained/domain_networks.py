@@ -1,7 +1,10 @@
-"""What U-Net and CycleGAN share: a network for each named source domain, on axial slices in [0, 1].
+"""What comparators share that see the source domain while they are trained: a network for each named source domain.
 
-Both are BlindHarmony's comparators (Jeong et al., ICCV 2023, sections 4.3 and 4.4): unlike it they see the source
-domain while they are trained, and serve that domain alone.
+They serve that domain alone. U-Net and CycleGAN are BlindHarmony's (Jeong et al., ICCV 2023, sections 4.3 and 4.4) and
+take axial slices; BlindHarmonyDiff's DeepHarmony (Jeong et al., 2025, supplement S3.2) takes volumes.
+
+In reading order: `Pieces` and `Lesson`, what is trained on and how; `DomainNetworks`, whatever a network takes;
+`SliceNetworks`, those that take axial slices in [0, 1].
 """
 
 from __future__ import annotations
@@ -26,11 +29,14 @@ from harmony_lite.nets.draws import held_out
 from harmony_lite.training import CURVE_POINTS, History, checkpoint_of, train
 from harmony_lite.weights import without_counters
 
-__all__ = ["DomainNetworks", "Lesson", "Slices", "slices_of"]
+__all__ = ["DomainNetworks", "Lesson", "Pieces", "SliceNetworks"]
 
 
-class Slices(NamedTuple):
-    """Axial slices (B, 1, D, H) in [0, 1]: of the people to train on, and of those held out, None where nobody is."""
+class Pieces(NamedTuple):
+    """What networks take, such as axial slices (B, 1, D, H): of the people to train on, and of those held out.
+
+    The latter are None where nobody is held out.
+    """
 
     training: Tensor
     held_out: Tensor | None
@@ -42,7 +48,7 @@ class Lesson:
 
     Attributes:
         model: all that is trained.
-        network: the part of it that maps source slices to target slices.
+        network: the part of it that maps source images to target images.
         optimizer: over the model's parameters.
         data: what batches are drawn from.
         draw_batch: (data, generator) -> batch.
@@ -66,39 +72,42 @@ class Lesson:
 class DomainNetworks(Harmonizer):
     """One network per source domain; `harmonize(images, scanner=NAME)` takes the one of that name.
 
-    Volumes in and out, slice by slice: every axial slice is scaled by its own minimum and maximum, as in the paper, and
-    the result takes the units that target slices of that height have on average.
-
-    The variants say which source domains the shipped networks were trained on; BlindHarmony's recipe names them: four
-    scanners (its Table 2), or three intensity maps of the target's own scans (its Table 1).
+    Class attributes:
+        numbers: names of what else is learned from the target's scans, each one axis long.
     """
 
-    variants: ClassVar[tuple[str, ...]] = ("scanners", "maps")
-    shipping: ClassVar[Shipping | None] = Shipping()
-    is_slicewise: ClassVar[bool] = True
     on_template_grid: ClassVar[bool] = True
     is_trained: ClassVar[bool] = True
+    numbers: ClassVar[tuple[str, ...]]
 
     def __init__(self, settings: Any) -> None:
         self.settings = settings
         self.histories: dict[str, History] = {}  # by source domain
         self._networks: dict[str, nn.Module] = {}
-        self._tops: Tensor | None = None  # (W,): mean maximum of the target's slices, target units; 0 without brain
+        self._numbers: dict[str, Tensor] = {}
 
     # ----------------------------------------------------------------------------------------- what a method fills in
 
     @abstractmethod
     def _new_network(self) -> nn.Module:
-        """The network that maps source slices to target slices, in [0, 1], untrained."""
+        """The network that maps source images to target images, in [0, 1], untrained."""
 
     @abstractmethod
-    def _lesson(self, target: Slices, source: Slices, generator: torch.Generator) -> Lesson:
+    def _pieces(self, scans: Scans) -> Tensor:
+        """What a network takes of some people's scans."""
+
+    @abstractmethod
+    def _numbers_of(self, target: Scans) -> dict[str, Tensor]:
+        """What the method has to know of the target's scans, by the names in `numbers`: their units above all."""
+
+    @abstractmethod
+    def _lesson(self, target: Pieces, source: Pieces, generator: torch.Generator) -> Lesson:
         """What is trained, on what, and by what its best weights are chosen, for the target and one source."""
 
     def _trained(
         self,
-        target: Slices,
-        source: Slices,
+        target: Pieces,
+        source: Pieces,
         generator: torch.Generator,
         checkpoint: Path | None = None,
         progress: bool = False,
@@ -152,7 +161,7 @@ class DomainNetworks(Harmonizer):
         """
         seed = 0 if generator is None else generator.initial_seed()
         self._networks, self.histories = {}, {}
-        target, self._tops = self._target(view)
+        target, self._numbers = self._split(view.target, "target"), self._numbers_of(view.target)
         for name, scans in view.sources.items():
             file = checkpoint_of(checkpoint, name)
             chance = torch.Generator().manual_seed(seed)
@@ -162,42 +171,22 @@ class DomainNetworks(Harmonizer):
 
     def fingerprint(self, view: Paired | Unpaired) -> float:
         """Loss, mean over the first three batches and the sources."""
-        target, _ = self._target(view)
-        losses = []
+        target, losses = self._split(view.target, "target"), []
         for name, scans in view.sources.items():
             chance = torch.Generator().manual_seed(0)
             losses += self._trained(target, self._split(scans, name), chance, steps=3)[1].losses
         return sum(losses) / len(losses)
 
-    def _split(self, scans: Scans, what: str) -> Slices:
+    def _split(self, scans: Scans, what: str) -> Pieces:
         check_volumes(scans.images, scans.mask, what=f"{what} scans")
         people = len(scans.images)
         if people == 1:
-            return Slices(slices_of(scans, what), None)
+            return Pieces(self._pieces(scans), None)
         last = held_out(people, self.settings.validation_share)
         parts = (Scans(scans.images[chosen], scans.mask[chosen]) for chosen in (slice(last.start), last))
-        return Slices(*(slices_of(part, what) for part in parts))
+        return Pieces(*(self._pieces(part) for part in parts))
 
-    def _target(self, view: Paired | Unpaired) -> tuple[Slices, Tensor]:
-        return self._split(view.target, "target"), mean_tops(view.target.images * view.target.mask)
-
-    @property
-    def tops(self) -> Tensor:
-        """(W,): what 1 of a harmonized slice becomes in the target's units; 0 where no target person has brain."""
-        self.check_fitted()
-        return self._tops
-
-    # ----------------------------------------------------------------------------------------------------- harmonize
-
-    def _harmonize(self, images: Tensor, mask: Tensor, scanner: str | None) -> Tensor:
-        tops = self.tops
-        if images.shape[-1] == 1:  # a slice, at no height
-            tops = tops[tops > 0].mean(0, keepdim=True)
-        if images.shape[-1] != len(tops):
-            raise ValueError(f"images: found {images.shape[-1]} heights, wanted {len(tops)}, as in the target's scans")
-        network = self._networks[scanner].to(images.device)
-        scaled = slice_minmax(images * mask)
-        return through_slices(scaled, mask, lambda slices, *_: network(slices).clamp(0, 1), tops=tops)
+    # ------------------------------------------------------------------------------------------- networks and weights
 
     @property
     def scanners(self) -> tuple[str, ...]:
@@ -209,11 +198,10 @@ class DomainNetworks(Harmonizer):
         """Whether there are networks."""
         return bool(self._networks)
 
-    # --------------------------------------------------------------------------------------------------------- state
-
     def state(self) -> dict[str, Tensor]:
-        """`SOURCE/NAME` of each source's network, and `tops`."""
-        return {**_by_source(self._networks), "tops": self.tops}
+        """`SOURCE/NAME` of each source's network, and the `numbers`."""
+        self.check_fitted()
+        return {**_by_source(self._networks), **self._numbers}
 
     def load_state(self, state: dict[str, Tensor]) -> Self:
         """Take over what an earlier fit learned; the settings have to be those of that fit.
@@ -223,21 +211,53 @@ class DomainNetworks(Harmonizer):
         """
         sources = dict.fromkeys(name.partition("/")[0] for name in state if "/" in name)
         networks = {source: self._new_network() for source in sources}
-        check_tensors(self.name, state, _by_source(networks), {"tops": 1})
+        check_tensors(self.name, state, _by_source(networks), dict.fromkeys(self.numbers, 1))
         for source, network in networks.items():
             of_source = {name: state[f"{source}/{name}"] for name in without_counters(network)}
             network.load_state_dict(of_source, strict=False)
             network.eval()
         self._networks = networks
-        self._tops = state["tops"]
+        self._numbers = {name: state[name] for name in self.numbers}
         return self
+
+
+class SliceNetworks(DomainNetworks):
+    """Such networks for axial slices: volumes in and out, slice by slice.
+
+    Every slice is scaled by its own minimum and maximum, as in BlindHarmony's paper, and the result takes the units
+    that target slices of that height have on average.
+
+    The variants say which source domains the shipped networks were trained on; BlindHarmony's recipe names them: four
+    scanners (its Table 2), or three intensity maps of the target's own scans (its Table 1).
+    """
+
+    variants: ClassVar[tuple[str, ...]] = ("scanners", "maps")
+    shipping: ClassVar[Shipping | None] = Shipping()
+    is_slicewise: ClassVar[bool] = True
+    numbers: ClassVar[tuple[str, ...]] = ("tops",)
+
+    def _pieces(self, scans: Scans) -> Tensor:
+        return brain_slices(slice_minmax(scans.images * scans.mask), scans.mask)
+
+    def _numbers_of(self, target: Scans) -> dict[str, Tensor]:
+        return {"tops": mean_tops(target.images * target.mask)}
+
+    @property
+    def tops(self) -> Tensor:
+        """(W,): what 1 of a harmonized slice becomes in the target's units; 0 where no target person has brain."""
+        self.check_fitted()
+        return self._numbers["tops"]
+
+    def _harmonize(self, images: Tensor, mask: Tensor, scanner: str | None) -> Tensor:
+        tops = self.tops
+        if images.shape[-1] == 1:  # a slice, at no height
+            tops = tops[tops > 0].mean(0, keepdim=True)
+        if images.shape[-1] != len(tops):
+            raise ValueError(f"images: found {images.shape[-1]} heights, wanted {len(tops)}, as in the target's scans")
+        network = self._networks[scanner].to(images.device)
+        scaled = slice_minmax(images * mask)
+        return through_slices(scaled, mask, lambda slices, *_: network(slices).clamp(0, 1), tops=tops)
 
 
 def _by_source(networks: dict[str, nn.Module]) -> dict[str, Tensor]:
     return {f"{source}/{name}": v for source, net in networks.items() for name, v in without_counters(net).items()}
-
-
-def slices_of(scans: Scans, what: str) -> Tensor:
-    """Every axial slice with brain of a view's scans, (B, 1, D, H) in [0, 1], person by person and upwards."""
-    check_volumes(scans.images, scans.mask, what=f"{what} scans")
-    return brain_slices(slice_minmax(scans.images * scans.mask), scans.mask)

@@ -14,7 +14,7 @@ from torch.optim import Adam
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from harmony_lite.cohort import Needs
-from harmony_lite.methods.trained.domain_networks import DomainNetworks, Lesson, Slices
+from harmony_lite.methods.trained.domain_networks import Lesson, Pieces, SliceNetworks
 from harmony_lite.nets.draws import first_weights, in_chunks, mirrored_batch
 from harmony_lite.nets.unet import UNet
 from harmony_lite.profiles import sized
@@ -50,7 +50,7 @@ SIZES = {
 }
 
 
-class UNetHarmonizer(DomainNetworks):
+class UNetHarmonizer(SliceNetworks):
     """A U-Net from source slices to target slices, by the L1 loss on pairs."""
 
     name: ClassVar[str] = "unet"
@@ -64,7 +64,7 @@ class UNetHarmonizer(DomainNetworks):
     def _new_network(self) -> nn.Module:
         return UNet(self.settings.width)
 
-    def _lesson(self, target: Slices, source: Slices, generator: torch.Generator) -> Lesson:
+    def _lesson(self, target: Pieces, source: Pieces, generator: torch.Generator) -> Lesson:
         settings = self.settings
         for wanted, found in zip(target, source, strict=True):
             if wanted is not None and len(wanted) != len(found):
