@@ -6,11 +6,10 @@ Jeong et al., ICCV 2023, section 4.4 (white matter, here); Beizaee et al., 2023,
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from abc import abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -18,14 +17,14 @@ from torch.nn import functional
 from torch.optim import Adam
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
-from harmony_lite import weights
 from harmony_lite.images.checks import check_mask
 from harmony_lite.images.normalize import slice_minmax
 from harmony_lite.images.slices import brain_slices, through_slices
 from harmony_lite.nets.draws import first_weights, held_out, in_chunks, mirrored_batch
 from harmony_lite.nets.unet import UNet
-from harmony_lite.profiles import active, sized
-from harmony_lite.training import CURVE_POINTS, History, train
+from harmony_lite.profiles import sized
+from harmony_lite.tasks.target_network import TargetNetwork
+from harmony_lite.training import CURVE_POINTS, train
 
 __all__ = ["SegmentationSettings", "SliceSegmenter", "WhiteMatterUNet"]
 
@@ -57,30 +56,10 @@ SIZES = {
 }
 
 
-class SliceSegmenter(ABC):
-    """What such networks share: training on the target's slices, weights, volumes slice by slice.
-
-    Class attributes:
-        name: of its weights.
-        variant: of its weights.
-        classifier: how tables call it.
-    """
-
-    name: ClassVar[str]
-    variant: ClassVar[str] = "target"
-    classifier: ClassVar[str]
-    is_trained: ClassVar[bool] = True
-
-    def __init__(self, settings: SegmentationSettings) -> None:
-        self.settings = settings
-        self.histories: dict[str, History] = {}
-        self._network: UNet | None = None
+class SliceSegmenter(TargetNetwork):
+    """What such networks share: training on the target's slices, and volumes slice by slice."""
 
     # ------------------------------------------------------------------------------------ what a network differs in
-
-    @abstractmethod
-    def _new_network(self) -> UNet:
-        """Untrained."""
 
     @abstractmethod
     def _prepared(self, volumes: Tensor, mask: Tensor) -> Tensor:
@@ -97,63 +76,6 @@ class SliceSegmenter(ABC):
     def _changed(self, slices: Tensor, generator: torch.Generator) -> Tensor:
         """A batch of slices as they are trained on."""
         return slices
-
-    # ------------------------------------------------------------------------------------------------------- weights
-
-    @classmethod
-    def shipped(cls, variant: str | None = None) -> Self:
-        """With the weights that come for the active profile: of a variant, where a recipe makes several.
-
-        Raises:
-            FileNotFoundError: none are shipped for it.
-        """
-        return cls().load(weights.shipped(cls.name, variant or cls.variant, active().name))
-
-    def load(self, path: str | Path) -> Self:
-        """Read weights with their card; returns itself, with the settings of the card.
-
-        Raises:
-            FileNotFoundError, ValueError: as `harmony_lite.weights.load`; a network of another form.
-        """
-        state, card = weights.load(path)
-        return self.take_settings(card.settings).load_state(state)
-
-    def take_settings(self, stored: Mapping[str, Any]) -> Self:
-        """Take over the settings that a card holds; returns itself."""
-        self.settings = weights.settings_as_stored(self.settings, stored)
-        return self
-
-    def state(self) -> dict[str, Tensor]:
-        """The network's tensors."""
-        return weights.without_counters(self.network)
-
-    def load_state(self, state: dict[str, Tensor]) -> Self:
-        """Take over what an earlier fit learned.
-
-        Raises:
-            ValueError: a network of another form.
-        """
-        network = self._new_network()
-        if set(state) != set(weights.without_counters(network)):
-            raise ValueError(f"{self.classifier}: found {len(state)} tensors, wanted those of a U-Net")
-        try:
-            network.load_state_dict(state, strict=False)
-        except RuntimeError as error:
-            raise ValueError(f"{self.classifier}: found a network of another form: {error}") from error
-        self._network = network.eval()
-        return self
-
-    @property
-    def network(self) -> UNet:
-        """The trained network (ValueError before there is one)."""
-        if self._network is None:
-            raise ValueError(f"{self.classifier}: found no network, wanted `fit` or the shipped weights")
-        return self._network
-
-    @property
-    def history(self) -> History:
-        """Of the training."""
-        return History.joined(self.histories.values())
 
     # ------------------------------------------------------------------------------------------------- fit, and use
 
