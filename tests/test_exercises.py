@@ -253,3 +253,17 @@ def test_an_exercise_with_a_fault_is_refused(doubling: Exercise) -> None:
     with pytest.raises(ValueError, match="found two, 'Double' and 'Other'"):
         exercises.register(Exercise("91.1", "Other", 1, one, ("a", "b", "c")))
     assert exercises.register(doubling) is doubling  # a module may be loaded again
+
+
+@pytest.mark.usefixtures("doubling")
+def test_a_notebook_runs_the_learners_function_once_it_has_passed(capsys: pytest.CaptureFixture) -> None:
+    mine = exercises.Mine({"91.1": double})
+
+    def also_double(x):
+        return x + x
+
+    assert mine("91.1") is double and "not passed yet" in capsys.readouterr().out
+    assert not mine.check("91.1", lambda x: x).passed and mine("91.1") is double
+    assert mine.check("91.1", also_double).passed and mine("91.1") is also_double
+    assert "your function is used" in capsys.readouterr().out
+    assert not mine.check("91.1", lambda x: x).passed and mine("91.1") is also_double  # a later slip takes nothing away
