@@ -13,6 +13,7 @@ once, and only the linking is done again while the threshold is sought.
 from __future__ import annotations
 
 import math
+import warnings
 
 import numpy as np
 import torch
@@ -45,7 +46,8 @@ def canny(
 
     Args:
         volume: (..., D, H, W), any range; the leading axes are volumes, each with its own threshold.
-        fraction: edge voxels of all voxels, or of those in the mask; reached within 0.1 points.
+        fraction: edge voxels of all voxels, or of those in the mask; reached within 0.1 points, or as far as there are
+            places whose gradient is largest.
         threshold: the upper threshold, in the volume's units for each voxel; takes the place of `fraction`.
         sigma: of the Gaussian, voxels; 0 for none.
         mask: bool, same shape: edges outside are left out, and do not count.
@@ -57,7 +59,7 @@ def canny(
 
     Raises:
         ValueError: fewer than three axes, values that are not finite, a fraction outside (0, 1), a negative sigma, a
-            mask that does not fit; a volume with fewer candidates than the fraction asks for.
+            mask that does not fit; a volume without any edge.
 
     >>> ball = (torch.stack(torch.meshgrid(*[torch.arange(24.0) - 12] * 3, indexing="ij")).norm(dim=0) < 8).float()
     >>> edges = canny(ball, fraction=0.05)
@@ -166,15 +168,15 @@ def threshold_for(strength: Tensor, wanted: int, *, count: int, low: float = LOW
         in_slices: as in `linked`.
 
     Raises:
-        ValueError: fewer candidates than wanted.
+        ValueError: no candidate at all. Fewer than wanted are a warning, and the threshold is 0.
     """
     candidates = strength[strength > 0].cpu()
-    if len(candidates) < wanted:
-        share, most = wanted / count, len(candidates) / count
-        raise ValueError(
-            f"volume: found edges in at most {most:.2%} of its voxels, wanted {share:.2%}; cut the background off, or "
-            "give a mask"
-        )
+    if not len(candidates):
+        raise ValueError("volume: found no edge in it, wanted an image with contrast")
+    if len(candidates) <= wanted:
+        found = f"found edges in {len(candidates) / count:.2%} of the voxels, wanted {wanted / count:.2%}"
+        warnings.warn(f"volume: {found}; all of them are taken. With less background there are more", stacklevel=2)
+        return 0.0
     last = float(candidates.kthvalue(len(candidates) - wanted + 1).values)  # of so many, the weakest
     few, many = last / low, math.nextafter(last, 0)  # thresholds with at most, and with at least, so many edges
     while few - many > 1e-5 * few:
