@@ -19,6 +19,7 @@ from harmony_lite.methods.trained.cyclegan import (
     two_player_loss,
 )
 from harmony_lite.methods.trained.deepharmony import DeepHarmony, VolumeSettings, VolumeUNet, mirrored_crops
+from harmony_lite.methods.trained.paired_cyclegan import PairedCycleGAN
 from harmony_lite.methods.trained.unet import SupervisedSettings, UNetHarmonizer
 from harmony_lite.nets.unet import UNet
 
@@ -181,3 +182,16 @@ def test_deepharmony_learns_from_pairs_of_volumes(cohort):
 def test_deepharmony_refuses(cohort, settings, message):
     with pytest.raises(ValueError, match=message):
         DeepHarmony(VolumeSettings(2, levels=2, side=3, **settings)).fit(cohort.view(Needs.PAIRED), progress=False)
+
+
+def test_paired_style_transfer_sees_pairs_and_learns_from_them(cohort):
+    method = PairedCycleGAN(AdversarialSettings(width=4, training_steps=30, batch=4, learning_rate=2e-3))
+    method.fit(cohort.view(Needs.PAIRED), progress=False)
+    history = method.histories["exp"]
+    assert history.unit == "dB" and history.best_step > 2
+    assert min(value for _, value in history.validations) < history.validations[0][1]
+    scan, mask = cohort.scans("exp")[:1], cohort.mask[:1]
+    found = method.harmonize(scan, scanner="exp", mask=mask)
+    assert found.shape == scan.shape and not found[~mask].any()
+    with pytest.raises(ValueError, match="that of the fit"):
+        method.harmonize(scan[..., 2:], scanner="exp", mask=mask[..., 2:])

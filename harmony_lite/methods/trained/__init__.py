@@ -1,7 +1,8 @@
 """Trained comparators that several papers share: they see the source domain while they are trained.
 
 In reading order: domain_networks.py (a network for each source domain), unet.py (on pairs), cyclegan.py (unpaired),
-deepharmony.py (volumes, on pairs; no weights are shipped yet, so it has no name among the methods).
+deepharmony.py (volumes, on pairs), paired_cyclegan.py; no weights of these two are shipped yet, so they have no name
+among the methods.
 """
 
 METHODS = {

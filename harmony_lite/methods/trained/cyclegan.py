@@ -23,7 +23,7 @@ from harmony_lite.methods.trained.domain_networks import Lesson, Pieces, SliceNe
 from harmony_lite.nets.draws import first_weights, in_chunks, mirrored_batch
 from harmony_lite.profiles import sized
 
-__all__ = ["SIZES", "AdversarialSettings", "CycleGAN", "Generator", "discriminator", "histogram_distance"]
+__all__ = ["SIZES", "AdversarialSettings", "CycleGAN", "Generator", "Players", "discriminator", "histogram_distance"]
 __all__ += ["two_player_loss", "unpaired_criterion"]
 
 RESIDUAL_BLOCKS = 9  # supplement 2.3
@@ -132,7 +132,7 @@ def _normalized(inputs: int, outputs: int, *, stride: int = 1) -> list[nn.Module
 # -------------------------------------------------------------------------------------------------------------- loss
 
 
-class _Players(nn.Module):
+class Players(nn.Module):
     """Both generators and both discriminators, so that one optimizer and one checkpoint hold them all."""
 
     def __init__(self, width: int) -> None:
@@ -141,7 +141,7 @@ class _Players(nn.Module):
         self.judge_target, self.judge_source = discriminator(width), discriminator(width)
 
 
-def two_player_loss(players: _Players, target: Tensor, source: Tensor, settings: AdversarialSettings) -> Tensor:
+def two_player_loss(players: Players, target: Tensor, source: Tensor, settings: AdversarialSettings) -> Tensor:
     """Adversarial (least squares), cycle and identity losses of both directions, and the discriminators' own.
 
     One sum serves both players: generators are judged by discriminators whose weights are held, and discriminators look
@@ -166,7 +166,7 @@ def two_player_loss(players: _Players, target: Tensor, source: Tensor, settings:
 # -------------------------------------------------------------------------------------------------------- validation
 
 
-def unpaired_criterion(players: _Players, target: Tensor, source: Tensor) -> float:
+def unpaired_criterion(players: Players, target: Tensor, source: Tensor) -> float:
     """How far a generator's slices are from the target's, without a pair; smaller is better.
 
     Distance between the histograms of what the generator makes and of target slices, plus the cycle error, both inside
@@ -225,16 +225,16 @@ class CycleGAN(SliceNetworks):
         settings, size = self.settings, target.training.shape[2:]
         if any(side % 4 for side in size):
             raise ValueError(f"slices: found {tuple(size)} pixels, wanted multiples of 4")
-        players = first_weights(lambda: _Players(settings.width), generator)
+        players = first_weights(lambda: Players(settings.width), generator)
         optimizer = Adam(players.parameters(), lr=settings.learning_rate, betas=(0.5, 0.999))
 
         def draw_batch(domains: tuple[Tensor, Tensor], generator: torch.Generator) -> tuple[Tensor, Tensor]:
             return tuple(mirrored_batch([slices], settings.batch, generator)[0] for slices in domains)
 
-        def batch_loss(model: _Players, batch: tuple[Tensor, Tensor], _: torch.Generator) -> Tensor:
+        def batch_loss(model: Players, batch: tuple[Tensor, Tensor], _: torch.Generator) -> Tensor:
             return two_player_loss(model, *batch, settings)
 
-        def validate(model: _Players) -> float:
+        def validate(model: Players) -> float:
             return unpaired_criterion(model, target.held_out, source.held_out)
 
         return Lesson(

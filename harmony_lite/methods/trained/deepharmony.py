@@ -16,10 +16,8 @@ from torch.optim import SGD, Adam
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from harmony_lite.cohort import Needs, Scans
-from harmony_lite.images.normalize import pad_to_multiple, percentiles, subject_percentile
-from harmony_lite.methods.averaged_image import check_grid
-from harmony_lite.methods.protocol import Shipping
-from harmony_lite.methods.trained.domain_networks import DomainNetworks, Lesson, Pieces
+from harmony_lite.images.normalize import pad_to_multiple
+from harmony_lite.methods.trained.domain_networks import Lesson, Pieces, VolumeNetworks
 from harmony_lite.nets.draws import first_weights
 from harmony_lite.profiles import sized
 from harmony_lite.training import DECIBEL
@@ -129,19 +127,11 @@ def _two_convolutions(inputs: int, outputs: int, side: int) -> nn.Sequential:
 # --------------------------------------------------------------------------------------------------------- the method
 
 
-class DeepHarmony(DomainNetworks):
-    """A 3D U-Net from source volumes to target volumes, by the L1 loss on pairs.
-
-    Every scan is scaled by its own 1st and 99th percentiles; the result takes the units that these have on average in
-    the target's scans. Trained on crops, used on whole volumes.
-    """
+class DeepHarmony(VolumeNetworks):
+    """A 3D U-Net from source volumes to target volumes, by the L1 loss on pairs; trained on crops."""
 
     name: ClassVar[str] = "deepharmony"
     needs: ClassVar[Needs] = Needs.PAIRED
-    variants: ClassVar[tuple[str, ...]] = ("scanners",)
-    shipping: ClassVar[Shipping | None] = Shipping()
-    takes_slices: ClassVar[bool] = False
-    numbers: ClassVar[tuple[str, ...]] = ("ends", "grid")  # what 0 and 1 become in the target's units; (D, H, W)
 
     @classmethod
     def from_variant(cls, variant: str) -> Self:
@@ -152,11 +142,7 @@ class DeepHarmony(DomainNetworks):
         return VolumeUNet(self.settings.width, levels=self.settings.levels, side=self.settings.side)
 
     def _pieces(self, scans: Scans) -> Tensor:
-        return subject_percentile(scans.images, scans.mask) * scans.mask
-
-    def _numbers_of(self, target: Scans) -> dict[str, Tensor]:
-        ends = torch.stack([end.mean() for end in percentiles(target.images, target.mask)])
-        return {"ends": ends, "grid": torch.tensor(target.images.shape[2:])}
+        return self._scaled(scans)
 
     def _lesson(self, target: Pieces, source: Pieces, generator: torch.Generator) -> Lesson:
         settings, sides = self.settings, target.training.shape[2:]
@@ -185,13 +171,8 @@ class DeepHarmony(DomainNetworks):
             scheduler=CosineAnnealingLR(optimizer, settings.training_steps) if anneals else None,
         )  # fmt: skip
 
-    def _harmonize(self, images: Tensor, mask: Tensor, scanner: str | None) -> Tensor:
-        check_grid(images, self._numbers["grid"].tolist())
-        network = self._networks[scanner].to(images.device)
-        scaled = subject_percentile(images, mask) * mask
-        low, high = self._numbers["ends"].tolist()
-        found = torch.cat([network(volume) for volume in scaled.split(1)])  # a volume at a time: memory
-        return (low + found * (high - low)) * mask
+    def _mapped(self, network: nn.Module, scaled: Tensor, mask: Tensor) -> Tensor:
+        return torch.cat([network(volume) for volume in scaled.split(1)])  # a volume at a time: memory
 
 
 def mirrored_crops(

@@ -4,7 +4,7 @@ They serve that domain alone. U-Net and CycleGAN are BlindHarmony's (Jeong et al
 take axial slices; BlindHarmonyDiff's DeepHarmony (Jeong et al., 2025, supplement S3.2) takes volumes.
 
 In reading order: `Pieces` and `Lesson`, what is trained on and how; `DomainNetworks`, whatever a network takes;
-`SliceNetworks`, those that take axial slices in [0, 1].
+`SliceNetworks`, those that take axial slices, each scaled by itself; `VolumeNetworks`, those for whole scaled scans.
 """
 
 from __future__ import annotations
@@ -22,14 +22,15 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from harmony_lite.cohort import Paired, Scans, Unpaired
 from harmony_lite.images.checks import check_volumes
-from harmony_lite.images.normalize import slice_minmax
+from harmony_lite.images.normalize import percentiles, slice_minmax, subject_percentile
 from harmony_lite.images.slices import brain_slices, mean_tops, through_slices
+from harmony_lite.methods.averaged_image import check_grid
 from harmony_lite.methods.protocol import Harmonizer, Shipping, check_tensors
 from harmony_lite.nets.draws import held_out
 from harmony_lite.training import CURVE_POINTS, History, checkpoint_of, train
 from harmony_lite.weights import without_counters
 
-__all__ = ["DomainNetworks", "Lesson", "Pieces", "SliceNetworks"]
+__all__ = ["DomainNetworks", "Lesson", "Pieces", "SliceNetworks", "VolumeNetworks"]
 
 
 class Pieces(NamedTuple):
@@ -257,6 +258,35 @@ class SliceNetworks(DomainNetworks):
         network = self._networks[scanner].to(images.device)
         scaled = slice_minmax(images * mask)
         return through_slices(scaled, mask, lambda slices, *_: network(slices).clamp(0, 1), tops=tops)
+
+
+class VolumeNetworks(DomainNetworks):
+    """Such networks for scans that are scaled as a whole, by their own 1st and 99th percentiles, as BlindHarmonyDiff's.
+
+    The result takes the units that these have on average in the target's scans; outside the mask it is 0.
+    """
+
+    variants: ClassVar[tuple[str, ...]] = ("scanners",)
+    shipping: ClassVar[Shipping | None] = Shipping()
+    takes_slices: ClassVar[bool] = False
+    numbers: ClassVar[tuple[str, ...]] = ("ends", "grid")  # what 0 and 1 become in the target's units; (D, H, W)
+
+    @abstractmethod
+    def _mapped(self, network: nn.Module, scaled: Tensor, mask: Tensor) -> Tensor:
+        """What a network makes of scaled volumes (N, 1, D, H, W)."""
+
+    def _scaled(self, scans: Scans) -> Tensor:
+        return subject_percentile(scans.images, scans.mask) * scans.mask
+
+    def _numbers_of(self, target: Scans) -> dict[str, Tensor]:
+        ends = torch.stack([end.mean() for end in percentiles(target.images, target.mask)])
+        return {"ends": ends, "grid": torch.tensor(target.images.shape[2:])}
+
+    def _harmonize(self, images: Tensor, mask: Tensor, scanner: str | None) -> Tensor:
+        check_grid(images, self._numbers["grid"].tolist())
+        low, high = self._numbers["ends"].tolist()
+        found = self._mapped(self._networks[scanner].to(images.device), self._scaled(Scans(images, mask)), mask)
+        return (low + found * (high - low)) * mask
 
 
 def _by_source(networks: dict[str, nn.Module]) -> dict[str, Tensor]:
