@@ -448,3 +448,13 @@ def test_every_variant_has_settings(variant):
 def test_wrong_settings_are_named(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_several_refinements_share_one_beginning(method, target):
+    begun = method.begin(target.images, target.mask)
+    for kind in ("ncc", "mi", "none"):
+        other = method.with_inference(refinement=RefinementSettings(kind=kind, steps=2))
+        assert torch.equal(
+            other.finish(begun, target.images, target.mask), other.harmonize(target.images, mask=target.mask)
+        )
+    assert not begun[~target.mask].any()

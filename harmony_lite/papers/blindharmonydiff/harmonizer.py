@@ -186,25 +186,34 @@ class BlindHarmonyDiff(Harmonizer):
     # ------------------------------------------------------------------------------------------------------ harmonize
 
     def _harmonize(self, images: Tensor, mask: Tensor, scanner: str | None) -> Tensor:
+        return self.finish(self.begin(images, mask), images, mask)
+
+    def begin(self, images: Tensor, mask: Tensor) -> Tensor:
+        """Where the refinement of scans begins, (N, 1, D, H, W), scaled to [0, 1]: the long part of `harmonize`.
+
+        Args:
+            images: (N, 1, D, H, W) on the grid of the fit, any units.
+            mask: bool, same shape.
+        """
+        self.check_fitted()
         check_grid(images, self._packed["grid"].tolist())
-        sources = subject_percentile(images, mask) * mask
-        found = self._started(sources) * mask
+        start, sources = self.inference.start, subject_percentile(images, mask) * mask
+        if start == STARTS[2]:
+            return self.averaged.to(sources).repeat(len(sources), 1, 1, 1)[:, None] * mask
+        edges = self.edges_of(sources)
+        if start == STARTS[1]:
+            edges = torch.stack([_shuffled(one, inside) for one, inside in zip(edges, mask, strict=True)])
+        if start == STARTS[3]:
+            edges = torch.zeros_like(edges)
+        return self.image_of(edges) * mask
+
+    def finish(self, begun: Tensor, images: Tensor, mask: Tensor) -> Tensor:
+        """Refine what was begun, and bring it to the target's units; several ways to refine may share one beginning."""
+        found, sources = begun.clone(), subject_percentile(images, mask) * mask
         for image, source, inside in zip(found, sources, mask, strict=True):
             self._refine(image, source, inside)
         low, high = self._ends
         return (low + found * (high - low)) * mask
-
-    def _started(self, sources: Tensor) -> Tensor:
-        """Where the refinement begins, (N, 1, D, H, W), for scans scaled to [0, 1]."""
-        start = self.inference.start
-        if start == STARTS[2]:
-            return self.averaged.to(sources).repeat(len(sources), 1, 1, 1)[:, None]
-        edges = self.edges_of(sources)
-        if start == STARTS[1]:
-            edges = torch.stack([_shuffled(one, source > 0) for one, source in zip(edges, sources, strict=True)])
-        if start == STARTS[3]:
-            edges = torch.zeros_like(edges)
-        return self.image_of(edges)
 
     def _refine(self, image: Tensor, source: Tensor, inside: Tensor) -> None:
         """Refine an image (1, D, H, W) in place; one of a network for slices slice by slice, as the paper does."""
