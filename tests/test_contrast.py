@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from harmony_lite.cohort import Cohort, Needs, Scans, SeveralScanners
-from harmony_lite.evaluate.contrast import fine_noise, tissue_ratios
+from harmony_lite.evaluate.contrast import fine_noise, steps_between_slices, tissue_ratios
 from harmony_lite.methods import load_method
 
 
@@ -103,3 +103,16 @@ def test_lesion_fractions_are_what_lesions_are_taken_of(tmp_path):
     assert torch.equal(back.lesion_fractions, cohort.lesions.float())
     assert np.allclose(back.affine(0, "mispel_trio"), cohort.affine(0))
     assert len(cohort.view(Needs.SEVERAL_SCANNERS).scanners) == 2
+
+
+def test_slices_that_jump_have_steps_between_them():
+    smooth = torch.rand(1, 1, 8, 9, 10, generator=torch.Generator().manual_seed(0))
+    mask = torch.ones_like(smooth).bool()
+    assert steps_between_slices(smooth, mask) == pytest.approx(1, abs=0.1)
+    jumping = smooth + torch.arange(10.0) % 2  # every other slice is brighter
+    assert steps_between_slices(jumping, mask) > 2.5
+    assert steps_between_slices(7 * jumping + 3, mask) == pytest.approx(steps_between_slices(jumping, mask), rel=1e-5)
+    half = mask.clone()
+    half[..., 5:] = False  # what lies outside does not count
+    jumping[..., 5:] *= 100
+    assert steps_between_slices(jumping, half) < 4

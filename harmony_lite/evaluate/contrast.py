@@ -11,7 +11,7 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
-__all__ = ["LESION_RING", "blurred", "fine_noise", "lesion_contrast", "tissue_ratios"]
+__all__ = ["LESION_RING", "blurred", "fine_noise", "lesion_contrast", "steps_between_slices", "tissue_ratios"]
 
 PURE = 0.9  # of a voxel: enough of one tissue to speak for it
 DEEP = 0.95  # of a voxel and of its six neighbours: white matter without an edge
@@ -97,3 +97,26 @@ def blurred(image: Tensor, mask: Tensor, sigma: float | tuple[float, float, floa
     smooth = ndimage.gaussian_filter(image[0, 0].double().numpy() * inside, sigma)
     weight = ndimage.gaussian_filter(inside, sigma)
     return torch.from_numpy(np.where(inside > 0, smooth / weight.clip(1e-6), 0)).float()[None, None]
+
+
+def steps_between_slices(image: Tensor, mask: Tensor) -> float:
+    """How much neighbours differ from axial slice to axial slice, over how much they differ within slices.
+
+    Near 1 for an image that is no rougher along z than along x and y; above for one that was made slice by slice
+    (BlindHarmonyDiff, Figure 5, shows such borders and gives no number).
+
+    Args:
+        image: (1, 1, D, H, W), any units.
+        mask: bool, same shape: both neighbours have to be inside.
+
+    >>> image = torch.arange(3.0).repeat(1, 1, 3, 3, 1) * 2 + torch.arange(3.0).reshape(3, 1, 1)
+    >>> round(steps_between_slices(image, torch.ones(1, 1, 3, 3, 3).bool()), 2)  # 2 along z; 1 along x, 0 along y
+    4.0
+    """
+    steps = []
+    for axis in (2, 3, 4):
+        first, second = (image.narrow(axis, start, image.shape[axis] - 1) for start in (0, 1))
+        inside = mask.narrow(axis, 0, mask.shape[axis] - 1) & mask.narrow(axis, 1, mask.shape[axis] - 1)
+        steps.append(float((second - first)[inside].abs().mean()))
+    x, y, z = steps
+    return z / ((x + y) / 2)
