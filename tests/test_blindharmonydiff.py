@@ -8,6 +8,7 @@ import torch
 from phantoms import target_view
 
 from harmony_lite.cohort import TargetOnly
+from harmony_lite.papers.blindharmonydiff import settings as blindharmonydiff_settings
 from harmony_lite.papers.blindharmonydiff.flow import Averaged, on_the_way, velocity_loss
 from harmony_lite.papers.blindharmonydiff.harmonizer import BlindHarmonyDiff
 from harmony_lite.papers.blindharmonydiff.layers import folded, unfolded
@@ -66,7 +67,7 @@ def test_the_released_network_has_its_parameters(width, attention, millions):
 
 
 def test_the_full_variants_are_as_printed_and_as_released(monkeypatch):
-    monkeypatch.setenv("HARMONY_PROFILE", FULL.name)
+    monkeypatch.setattr(blindharmonydiff_settings, "sized", lambda sizes: sizes[FULL.name])
     paper, released = settings_of("paper"), settings_of("released")
     assert (paper.network.attention, released.network.attention) == (False, True)
     for settings in (paper, released):

@@ -10,6 +10,7 @@ __all__ = ["correlation", "correlation_gradient"]
 def correlation(image: Tensor, source: Tensor) -> Tensor:
     """Centred normalized cross-correlation of two images of one shape, a scalar in [-1, 1].
 
+    >>> import torch
     >>> source = torch.tensor([1.0, 2.0, 4.0])
     >>> correlation(3 * source + 7, source).round(decimals=4)
     tensor(1.)
