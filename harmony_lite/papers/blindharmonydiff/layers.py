@@ -148,28 +148,24 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, ...), same shape."""
-        query, key, value = _as_heads(self.to_all(self.norm(x)), self.memory)
-        seen = functional.scaled_dot_product_attention(query, key, value)
+        seen = self._seen(*_as_heads(self.to_all(self.norm(x)), self.memory))
         return x + self.back(seen.transpose(2, 3).reshape(len(x), -1, *x.shape[2:]))
 
+    def _seen(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """(B, 4, n, 32): what each voxel takes from the others."""
+        return functional.scaled_dot_product_attention(query, key, value)
 
-class LinearAttention(nn.Module):
+
+class LinearAttention(Attention):
     """The same at a cost that grows with the voxels: keys and values are summed up before anybody asks."""
 
     def __init__(self, channels: int, dimensions: int) -> None:
-        super().__init__()
-        hidden = HEADS * HEAD_WIDTH
-        self.norm = RMSNorm(channels)
-        self.to_all = convolution(channels, 3 * hidden, 1, dimensions, bias=False)
-        self.memory = nn.Parameter(torch.randn(2, MEMORY, hidden))
-        self.back = nn.Sequential(convolution(hidden, channels, 1, dimensions), RMSNorm(channels))
+        super().__init__(channels, dimensions)
+        self.back = nn.Sequential(self.back, RMSNorm(channels))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, ...), same shape."""
-        query, key, value = _as_heads(self.to_all(self.norm(x)), self.memory)
+    def _seen(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         summed = key.softmax(2).transpose(2, 3) @ value  # (B, 4, 32, 32)
-        seen = query.softmax(3) * HEAD_WIDTH**-0.5 @ summed
-        return x + self.back(seen.transpose(2, 3).reshape(len(x), -1, *x.shape[2:]))
+        return query.softmax(3) * HEAD_WIDTH**-0.5 @ summed
 
 
 def _as_heads(x: Tensor, memory: Tensor) -> tuple[Tensor, Tensor, Tensor]:
