@@ -59,7 +59,7 @@ CHANGED = (
     Entry("from the average as it is", *OURS, changes=(("start", "at the same height"),)),
     Entry("the same without the flow", *OURS, changes=(("start", "at the same height"), ("use_flow", False))),
 )
-CLASSICAL = beside("affine-match", "nyul", "white-stripe", "ncc-ascent")
+CLASSICAL = beside("affine-match", "nyul", "white-stripe", "field-swap", "ncc-ascent")
 ON_MAPS = (
     ITSELF,
     Entry("HM", "histogram-matching", "slice"),
