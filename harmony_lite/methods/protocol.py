@@ -103,6 +103,8 @@ class Harmonizer(ABC):
         on_template_grid: whether `harmonize` takes volumes on the model's grid only, in the template's place; the
             command line brings a scan on another grid there and the change back (`harmony_lite.methods.own_grid`).
         is_straight_line: whether a volume gets a gain and an offset and nothing else, in the default variant.
+        steps_by_sign: whether steps go by the sign of a gradient. Where that is almost 0, processors may round it to
+            either side, and a few voxels end a step apart.
         is_trained: whether `fit` takes many steps. Then its signature is `fit(view, *, generator=None,
             checkpoint=None, progress=True)`, a second call with the same `checkpoint` (a path) goes on where the first
             was interrupted, and the method has `histories` afterwards, one of each part that was trained, by name.
@@ -118,6 +120,7 @@ class Harmonizer(ABC):
     is_slicewise: ClassVar[bool] = False
     on_template_grid: ClassVar[bool] = False
     is_straight_line: ClassVar[bool] = False
+    steps_by_sign: ClassVar[bool] = False
     is_trained: ClassVar[bool] = False
     adapts: ClassVar[bool] = False
 

@@ -51,6 +51,7 @@ class BlindHarmony(Harmonizer):
     shipping: ClassVar[Shipping | None] = Shipping(variants=("ours",))
     is_slicewise: ClassVar[bool] = True
     on_template_grid: ClassVar[bool] = True
+    steps_by_sign: ClassVar[bool] = True  # of the edge term, Equation 3
     is_trained: ClassVar[bool] = True
 
     def __init__(self, loop: LoopSettings | None = None, prior: FlowSettings | None = None) -> None:
