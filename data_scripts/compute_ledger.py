@@ -1,12 +1,15 @@
 """Compute our rows of the five papers' tables on held-out people, and the verdicts on their claims.
 
     python data_scripts/compute_ledger.py [PAPER ...] [--jobs N] [--verdicts]
+    python data_scripts/compute_ledger.py PAPER --rows ROW ... [--jobs N]
 
 Writes `harmony_lite/papers/PAPER/results.PROFILE.json`, and `harmony_lite/ledger/real_pair.PROFILE.json` where the real
 scans are there.
 What is done for one person is kept in the cache folder: an interrupted run goes on where it stopped. Nothing that was
 made by other code than the present one is taken over. `--verdicts` measures nobody: it judges the claims anew on the
-stored values, as after a change of what a weights' card says.
+stored values, as after a change of what a weights' card says. `--rows` measures some rows alone, as of a comparator
+that comes later, and puts them beside the stored ones. Rows without a method are measured again with them, and have to
+come out as stored, or nothing is written.
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 import prepare_open_ms
 import torch
 from tqdm import tqdm
@@ -56,6 +60,7 @@ COMMAND = "make ledger"
 REAL_DATA = Path(os.environ.get("HARMONY_REAL_DATA") or PACKAGE.parents[1] / "shared" / "data")
 REAL_PATIENT = "open_ms_patient01"
 DIGITS = 6  # significant ones of a stored value
+SAME = 2e-3  # by which a value measured again may differ, as processors round
 LIBRARIES = ("torch", "numpy", "scipy", "scikit-image", "SimpleITK", "dipy", "intensity-normalization")
 
 
@@ -112,12 +117,12 @@ def fit(paper: str, position: int) -> None:
     Fitted(work_folder())(experiments.fits(paper)[position])
 
 
-def measure_person(paper: str, position: int) -> None:
-    """Measure one held-out person and keep the values."""
-    path = kept(paper, position)
+def measure_person(paper: str, position: int, rows: Sequence[str] = ()) -> None:
+    """Measure one held-out person, in all rows or in some, and keep the values."""
+    path = kept(paper, position, rows)
     start = time.perf_counter()
     person = experiments.people_of(paper, active())[2].subset([position])
-    found = experiments.measure(paper, person, Fitted(work_folder()))
+    found = experiments.measure(paper, person, Fitted(work_folder()), rows)
     content = {
         "person": person.subjects[0],
         "made": here(),
@@ -129,18 +134,19 @@ def measure_person(paper: str, position: int) -> None:
         part.write_text(json.dumps(content), encoding="utf-8")
 
 
-def kept(paper: str, position: int) -> Path:
+def kept(paper: str, position: int, rows: Sequence[str] = ()) -> Path:
     """Where one person's values are kept."""
-    return work_folder(paper) / f"test-{position:03d}.json"
+    some = f"-{hashlib.sha256(repr(sorted(rows)).encode()).hexdigest()[:8]}" if rows else ""
+    return work_folder(paper) / f"test-{position:03d}{some}.json"
 
 
 # --------------------------------------------------------------------------------------------------- steps in parallel
 
 
-def steps(papers: Sequence[str]) -> Iterator[tuple[str, list[tuple[Callable, str, int]]]]:
-    """What is left to do, in three rounds; within a round every step is on its own."""
+def steps(papers: Sequence[str], rows: Sequence[str] = ()) -> Iterator[tuple[str, list[tuple]]]:
+    """What is left to do, in three rounds; within a round every step, a function and what it takes, is on its own."""
     groups = {paper: experiments.people_of(paper, active()) for paper in papers}
-    unfinished = {p: [i for i in range(len(groups[p][2])) if not kept(p, i).is_file()] for p in papers}
+    unfinished = {p: [i for i in range(len(groups[p][2])) if not kept(p, i, rows).is_file()] for p in papers}
     papers = [paper for paper in papers if unfinished[paper]]
     fitting = {paper for paper in papers if any(not one.is_shipped for one in experiments.fits(paper))}
     people = {p: len(groups[p][2]) + len(groups[p][0]) * (p in fitting) for p in papers}
@@ -151,12 +157,13 @@ def steps(papers: Sequence[str]) -> Iterator[tuple[str, list[tuple[Callable, str
             if not one.is_shipped:
                 needed.setdefault(one.label, (fit, paper, i))
     yield "fits", list(needed.values())
-    yield "test people", sorted(((measure_person, p, i) for p in papers for i in unfinished[p]), key=lambda one: one[2])
+    measuring = ((measure_person, p, i, rows) for p in papers for i in unfinished[p])
+    yield "test people", sorted(measuring, key=lambda one: one[2])
 
 
-def run(papers: Sequence[str], jobs: int) -> None:
+def run(papers: Sequence[str], jobs: int, rows: Sequence[str] = ()) -> None:
     """Take every step, several at a time; an interruption waits for the steps in hand and loses nothing."""
-    for name, round_ in steps(papers):
+    for name, round_ in steps(papers, rows):
         if not round_:
             continue
         context = multiprocessing.get_context("spawn")
@@ -186,11 +193,14 @@ def start_worker(folders: dict[str | None, Path]) -> None:
 # ------------------------------------------------------------------------------------------------------------ results
 
 
-def assembled(paper: str) -> dict[str, Any]:
-    """A paper's results file: how it was made, a row per cell with a value per person, and the verdicts."""
+def assembled(paper: str, some: Sequence[str] = ()) -> dict[str, Any]:
+    """A paper's results file: how it was made, a row per cell with a value per person, and the verdicts.
+
+    With the names of some rows these alone, as they were measured without the others.
+    """
     profile = active()
     count = len(experiments.people_of(paper, active())[2])
-    people = [json.loads(kept(paper, i).read_text(encoding="utf-8")) for i in range(count)]
+    people = [json.loads(kept(paper, i, some).read_text(encoding="utf-8")) for i in range(count)]
     hashes: dict[tuple[str, str], dict[str, str]] = {}  # by method and variant, then by target
     for one in experiments.fits(paper):
         hashes.setdefault((one.name, one.variant), {})[one.scanners[0]] = one.shipped_hash()
@@ -205,6 +215,41 @@ def assembled(paper: str) -> dict[str, Any]:
         ),
         "rows": rows,
         "claims": verdicts(paper, rows),
+    }
+
+
+def with_rows(stored: dict[str, Any], found: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """Stored results with some rows measured since, in the place of earlier ones or behind those of their table.
+
+    Args:
+        stored: the whole results of a paper.
+        found: the same of `names` and of the rows without a method.
+        names: of the rows that are taken over.
+
+    Raises:
+        ValueError: other people; a row without a method that came out otherwise than stored; no row of a name.
+    """
+    if found["made"]["people"] != stored["made"]["people"]:
+        raise ValueError("people: found others than in the stored results, wanted the same; measure the whole paper")
+    before = {cell_name(row): row for row in stored["rows"]}
+    for row in found["rows"]:
+        same = before.get(cell_name(row)) if row["row"] not in names else row
+        if same is None or not np.allclose(row["values"], same["values"], rtol=SAME, atol=SAME):
+            raise ValueError(f"{cell_name(row)}: found other values than stored, wanted the same; measure all rows")
+    new = [row for row in found["rows"] if row["row"] in names]
+    if missing := set(names) - {row["row"] for row in new}:
+        raise ValueError(f"rows: found no {', '.join(sorted(missing))} in the tables, wanted rows that are measured")
+    rows = [row for row in stored["rows"] if row["row"] not in names]
+    for row in new:
+        table = [i for i, other in enumerate(rows) if all(other[word] == row[word] for word in ("place", "condition"))]
+        rows.insert(max(table, default=len(rows) - 1) + 1, row)
+    earlier = [one for one in stored["made"].get("added", []) if not set(one["rows"]) <= set(names)]
+    added = {"rows": list(names), **{word: found["made"][word] for word in ("commit", "hardware", "date")}}
+    return {
+        **stored,
+        "made": {**stored["made"], "added": [*earlier, added]},
+        "rows": rows,
+        "claims": verdicts(stored["paper"], rows),
     }
 
 
@@ -292,6 +337,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     known = experiments.computed_papers()
     parser.add_argument("papers", nargs="*", help=f"of {', '.join(known)}; all of them when absent")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: one a core)")
+    parser.add_argument("--rows", nargs="+", default=(), metavar="ROW", help="of one paper: measure these alone")
     parser.add_argument("--verdicts", action="store_true", help="judge again on the stored values; measure nobody")
     given = parser.parse_args(arguments)
     try:
@@ -304,13 +350,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 content["claims"] = verdicts(paper, content["rows"])
                 tqdm.write(str(write(results_path(paper), content)))
         return
+    if given.rows and not (len(papers) == 1 and experiments.measures_rows(papers[0]) and results(papers[0])):
+        parser.error(f"rows: found {', '.join(papers)}, wanted one paper that has results and is measured by rows")
     try:
         with terminated_as_interrupted():
-            run(papers, max(1, given.jobs))
+            run(papers, max(1, given.jobs), given.rows)
     except KeyboardInterrupt:
         sys.exit(f"interrupted; {COMMAND} goes on from here")
     for paper in papers:
-        tqdm.write(str(write(results_path(paper), assembled(paper))))
+        content = assembled(paper, given.rows)
+        if given.rows:
+            try:
+                content = with_rows(results(paper), content, given.rows)
+            except ValueError as error:
+                sys.exit(f"{error}; {results_path(paper)} is left as it is")
+        tqdm.write(str(write(results_path(paper), content)))
     if not given.papers:
         measure_real_pair()
     print(text([row for row in rows() if row.paper in papers and row.claim]))

@@ -44,7 +44,7 @@ def test_everything_is_to_be_done_at_first(folder):
 def test_what_is_done_is_left_out(folder):
     keep("hail", 0, 1.0)
     rounds = dict(compute_ledger.steps(["hail"]))
-    assert [position for _, _, position in rounds["test people"]] == [1]
+    assert [step[2] for step in rounds["test people"]] == [1]
     keep("hail", 1, 1.0)
     assert not any(dict(compute_ledger.steps(["hail"])).values())
 
@@ -159,3 +159,66 @@ def test_a_cell_of_several_targets_names_all_their_weights():
     assert compute_ledger._weights(by_target, "abide_nyu") == "b" * 64
     assert compute_ledger._weights(by_target, "") == "a" * 64 + "+" + "b" * 64
     assert compute_ledger._weights(by_target, "abide_kki") == compute_ledger._weights({}, "abide_nyu") == ""
+
+
+# ----------------------------------------------------------------------------------------- some rows without the others
+
+
+def results_of(folder, rows=(), **values):
+    """Results of two people whose rows, under Exp, have these values for the first; the second has one more."""
+    for position in (0, 1):
+        path = compute_ledger.kept("blindharmony", position, rows)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        found = [
+            {
+                "place": "Table 1", "measure": "psnr", "row": row, "condition": "Exp", "tier": "i",
+                "method": "" if row == "Source" else "field-swap", "variant": "", "by": "", "target": "",
+                "value": value + position,
+            }
+            for row, value in values.items()
+        ]  # fmt: skip
+        path.write_text(json.dumps({"person": f"sub-{position}", "made": MADE, "minutes": 0.5, "found": found}))
+    return compute_ledger.assembled("blindharmony", rows)
+
+
+def test_a_row_measured_later_stands_beside_the_stored_ones(folder):
+    stored = results_of(folder, Source=20.0, HM=25.0)
+    later = results_of(folder, ("field-swap",), Source=20.0, **{"field-swap": 27.0})
+    both = compute_ledger.with_rows(stored, later, ("field-swap",))
+    assert [(row["row"], row["values"]) for row in both["rows"]] == [
+        ("Source", [20.0, 21.0]), ("HM", [25.0, 26.0]), ("field-swap", [27.0, 28.0]),
+    ]  # fmt: skip
+    assert both["made"]["added"] == [{"rows": ["field-swap"], **MADE}]
+    again = results_of(folder, ("field-swap",), Source=20.0, **{"field-swap": 29.0})
+    replaced = compute_ledger.with_rows(both, again, ("field-swap",))
+    assert replaced["rows"][-1]["values"] == [29.0, 30.0] and len(replaced["rows"]) == 3
+    assert len(replaced["made"]["added"]) == 1
+
+
+def test_a_row_is_refused_where_the_rest_came_out_otherwise(folder):
+    stored, names = results_of(folder, Source=20.0, HM=25.0), ("field-swap",)
+    with pytest.raises(ValueError, match="Table 1 . psnr . Source . Exp: found other values than stored"):
+        compute_ledger.with_rows(stored, results_of(folder, names, Source=20.1, **{"field-swap": 27.0}), names)
+    with pytest.raises(ValueError, match="rows: found no field-swap in the tables"):
+        compute_ledger.with_rows(stored, results_of(folder, names, Source=20.0), names)
+    others = results_of(folder, names, Source=20.0, **{"field-swap": 27.0})
+    others["made"]["people"] = ["sub-8", "sub-9"]
+    with pytest.raises(ValueError, match="people: found others than in the stored results"):
+        compute_ledger.with_rows(stored, others, names)
+
+
+def test_a_paper_that_is_measured_as_a_whole_refuses_rows(capsys):
+    with pytest.raises(SystemExit) as stop:
+        compute_ledger.main(["hail", "--rows", "field-swap"])
+    assert (
+        stop.value.code == 2 and "wanted one paper that has results and is measured by rows" in capsys.readouterr().err
+    )
+    with pytest.raises(ValueError, match="because hail is measured as a whole"):
+        experiments.measure("hail", [None], None, ("field-swap",))
+
+
+def test_some_rows_of_a_person_are_those_and_the_ones_without_a_method():
+    person = experiments.people_of("blindharmony", QUICK)[2].subset([0])
+    found = experiments.measure("blindharmony", person, experiments.Fitted("unused", QUICK), ("affine-match (volume)",))
+    assert {one.row for one in found} == {"Source", "affine-match (volume)", "rescan"}
+    assert {one.place for one in found} == {f"Table {n}" for n in (1, 2, 3, 4)} | {"section 4.3", "section 4.4"}

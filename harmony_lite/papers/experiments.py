@@ -1,14 +1,17 @@
 """What the ledger measures: each paper's tables replayed on people that no method has seen.
 
 `papers/PAPER/experiment.py` says which rows, on which scanners, judged by what: `PEOPLE_ON`, `FITS`, `measure`, and
-`PEOPLE` where the people are not those of `splits.people`. Rows that the paper prints carry the paper's own names; rows
-that it does not print and a reader needs (affine match, percentile scaling, the rescan) carry the method's name. Data
-tiers: (i) global intensity maps, (ii) simulated scanners, (iii) real scans.
+`PEOPLE` where the people are not those of `splits.people`. A `measure` that takes `rows` can do some rows alone. Rows
+that the paper prints carry the paper's own names; rows that it does not print and a reader needs (affine match,
+percentile scaling, the rescan) carry the method's name. Data tiers: (i) global intensity maps, (ii) simulated scanners,
+(iii) real scans.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from importlib import import_module
+from inspect import signature
 from types import ModuleType
 
 from harmony_lite.cohort import Cohort
@@ -18,7 +21,7 @@ from harmony_lite.papers.published import FOLDER, load, names
 from harmony_lite.profiles import Profile
 from harmony_lite.splits import people
 
-__all__ = ["computed_papers", "experiment", "fits", "measure", "people_of"]
+__all__ = ["computed_papers", "experiment", "fits", "measure", "measures_rows", "people_of"]
 
 
 def computed_papers() -> tuple[str, ...]:
@@ -49,17 +52,25 @@ def fits(paper: str) -> tuple[Fit, ...]:
     return tuple(experiment(paper).FITS)
 
 
-def measure(paper: str, person: Cohort, fitted: Fitted) -> list[Measurement]:
+def measures_rows(paper: str) -> bool:
+    """Whether some rows of a paper can be measured without the others: its `measure` takes `rows`."""
+    return "rows" in signature(experiment(paper).measure).parameters
+
+
+def measure(paper: str, person: Cohort, fitted: Fitted, rows: Collection[str] = ()) -> list[Measurement]:
     """Every cell of a paper's tables that can be computed, for one person.
 
     Args:
         paper: of `computed_papers()`.
         person: a cohort of one held-out person on the scanners that the experiment names `PEOPLE_ON`.
         fitted: methods and classifiers after their fit to training people.
+        rows: some alone, and those without a method beside; all of them when empty.
 
     Raises:
-        ValueError: more people than one.
+        ValueError: more people than one; rows of a paper that is measured as a whole.
     """
     if len(person) != 1:
         raise ValueError(f"person: found {len(person)} people, wanted one")
-    return list(experiment(paper).measure(person, fitted))
+    if rows and not measures_rows(paper):
+        raise ValueError(f"rows: found {', '.join(rows)}, wanted none, because {paper} is measured as a whole")
+    return list(experiment(paper).measure(person, fitted, **({"rows": rows} if rows else {})))

@@ -15,7 +15,7 @@ CycleGAN are trained on the same training people as the flow, on pairs and on di
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 
 from torch import Tensor
@@ -94,9 +94,17 @@ ABLATION = (
 FITS = (*fits_of(ON_SCANNERS, PEOPLE_ON), *fits_of(ON_MAPS, PEOPLE_ON))
 
 
-def measure(person: Cohort, fitted: Fitted) -> Iterator[Measurement]:
-    """All tables and the averages in the text, for one person on the scanners `PEOPLE_ON`."""
-    maps, scanners = list(on_maps(person, fitted)), list(on_scanners(person, fitted))
+def measure(person: Cohort, fitted: Fitted, rows: Collection[str] = ()) -> Iterator[Measurement]:
+    """All tables and the averages in the text, for one person on the scanners `PEOPLE_ON`.
+
+    With `rows` these alone, and those without a method: the source and the rescan.
+    """
+
+    def asked(entries: Sequence[Entry]) -> list[Entry]:
+        return [entry for entry in entries if not rows or entry.row in rows]
+
+    maps = list(on_maps(person, fitted, asked(ON_MAPS), ablation=asked(ABLATION)))
+    scanners = list(on_scanners(person, fitted, asked(ON_SCANNERS)))
     yield from (*maps, *scanners)
     of_table = {place: [one for one in (*maps, *scanners) if one.place == place] for place in ("Table 1", "Table 2")}
     for place, table, conditions in (("section 4.3", "Table 1", SIMULATED), ("section 4.4", "Table 2", tuple(SOURCES))):
@@ -125,7 +133,8 @@ def on_maps(
         images = [Compared("Source", source), *map(row, entries)]
         place, measures = ("Table 1", ("psnr", "ssim")) if is_printed else ("Table 4", ("psnr",))
         if not is_printed:
-            images = [*(_renamed(one, {ITSELF.row: "BlindHarmony beta1 = 1000"}) for one in images), row(HALVED)]
+            images = [_renamed(one, {ITSELF.row: "BlindHarmony beta1 = 1000"}) for one in images]
+            images += [row(HALVED)] if ITSELF in entries else []
         ablated = [*(_renamed(one, {ITSELF.row: "Baseline"}) for one in images if one.row == ITSELF.row)]
         ablated += map(row, ablation if is_printed and ablated else ())
         for where, rows in ((place, images), ("supplement Table 3", ablated)):
