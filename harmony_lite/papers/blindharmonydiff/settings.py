@@ -95,10 +95,10 @@ class InferenceSettings:
 
 _LITE = TrainingSettings(
     PatchSettings((32, 32, 32), flips=FLIPS[0]),
-    learning_rate=1e-3,
+    learning_rate=2e-3,
     anneals=True,
     warm_up=100,
-    training_steps=20_000,
+    training_steps=10_000,
     batch=4,
     decay=0.999,
     gradient_clip=1.0,
