@@ -100,59 +100,61 @@ def measure(person: Cohort, fitted: Fitted) -> Iterator[Measurement]:
 def _on_scanner(person: Cohort, condition: str, fitted: Fitted) -> Iterator[Measurement]:
     """Every table for one source scanner."""
     scanner, target = SOURCES[condition], scaled_by_itself(person.scans(TARGET), person.mask, fitted, PEOPLE_ON)
-    scan, mask = person.scans(scanner), person.masks(scanner)
-    ours, slices = fitted(Fit(NAME, "ours", PEOPLE_ON)), fitted(Fit(NAME, "slices", PEOPLE_ON))
+    ours, slices = (fitted(Fit(NAME, variant, PEOPLE_ON)) for variant in ("ours", "slices"))
+    scan, mask, again = person.scans(scanner), person.masks(scanner), rescanned(person, fitted, PEOPLE_ON)
     begun = ours.begin(scan, mask)
-
-    def row(name: str, method: BlindHarmonyDiff, image: Tensor | None = None, variant: str = "ours") -> Compared:
-        image = method.finish(begun, scan, mask) if image is None else image
-        return Compared(name, image, NAME, variant)
-
-    itself, twin = (
-        row("BlindHarmonyDiff", ours),
-        row("BlindHarmonyDiff (2D)", slices, slices.harmonize(scan, mask=mask), "slices"),
-    )
-    images = [*images_of(person, scanner, IN_VOLUMES, fitted, PEOPLE_ON, "Source domain"), itself]
-    for one in (*images, rescanned(person, fitted, PEOPLE_ON)):
+    itself = Compared("BlindHarmonyDiff", ours.finish(begun, scan, mask), NAME, "ours")
+    twin = Compared("BlindHarmonyDiff (2D)", slices.harmonize(scan, mask=mask), NAME, "slices")
+    images = [*images_of(person, scanner, IN_VOLUMES, fitted, PEOPLE_ON, "Source domain"), itself, again]
+    for one in images:
         yield from one.cells("Table 1", condition, measured(one.image, target, person.mask, MEASURES))
-        yield from _judged(
-            replace(one, row="No harmonization" if one.row == "Source domain" else one.row), person, condition
-        )
-    ways = {
+        yield from _judged(one, person, condition)
+    tables = {
         "Table 3": [replace(itself, row="BlindHarmonyDiff (3D)"), twin],
-        "Table 4": [
-            replace(itself, row="NCC"),
-            row("MI", ours.with_inference(refinement=replace(ours.inference.refinement, kind="mi"))),
-            row("None", ours.with_inference(refinement=RefinementSettings(kind="none"))),
-            *(row(f"step {step}, unit voxels", _by_voxels(ours, step)) for step in (0.02, 0.005)),
-        ],
-        "Table S3": [
-            replace(itself, row="Conditional"),
-            *(
-                row(name, ours, ours.with_inference(start=start).harmonize(scan, mask=mask))
-                for name, start in (("Unconditional", "random edges"), ("None", "averaged image"))
-            ),
-        ],
+        "Table 4": [replace(itself, row="NCC"), *_refined_otherwise(ours, begun, scan, mask)],
+        "Table S3": [replace(itself, row="Conditional"), *_begun_otherwise(ours, scan, mask)],
     }
-    for place, rows in ways.items():
+    for place, rows in tables.items():
         for one in rows:
             values = measured(one.image, target, person.mask, MEASURES)
             if place == "Table 3":
                 values["steps between slices"] = steps_between_slices(one.image, person.mask)
             yield from one.cells(place, condition, values)
-    in_slices = images_of(person, scanner, IN_SLICES, fitted, PEOPLE_ON, "Source domain")
-    for one in (*in_slices, replace(twin, row="BlindHarmonyDiff"), rescanned(person, fitted, PEOPLE_ON)):
+    for one in (*_in_slices(person, scanner, images, fitted), replace(twin, row="BlindHarmonyDiff"), again):
         values = measured(one.image, target, person.mask, MEASURES, slices=fitted.profile.slices)
         yield from one.cells("Table S2", condition, values)
 
 
-def _by_voxels(method: BlindHarmonyDiff, step: float) -> BlindHarmonyDiff:
-    """With the printed or the public code's step, and all voxels counted."""
-    return method.with_inference(refinement=RefinementSettings(step=step, unit="voxels"), inside=False)
+def _refined_otherwise(method: BlindHarmonyDiff, begun: Tensor, scan: Tensor, mask: Tensor) -> Iterator[Compared]:
+    """Table 4's other rows, from one beginning; and the printed and the public code's step, all voxels counted."""
+    ncc = method.inference.refinement
+    ways = {"MI": {"refinement": replace(ncc, kind="mi")}, "None": {"refinement": replace(ncc, kind="none")}}
+    for step in (0.02, 0.005):
+        by_voxels = {"refinement": RefinementSettings(step=step, unit="voxels"), "inside": False}
+        ways[f"step {step}, unit voxels"] = by_voxels
+    for name, changes in ways.items():
+        yield Compared(name, method.with_inference(**changes).finish(begun, scan, mask), NAME, "ours")
+
+
+def _begun_otherwise(method: BlindHarmonyDiff, scan: Tensor, mask: Tensor) -> Iterator[Compared]:
+    """Table S3's other rows: the same refinement from edges at random places, and from the averaged image."""
+    for name, start in (("Unconditional", "random edges"), ("None", "averaged image")):
+        yield Compared(name, method.with_inference(start=start).harmonize(scan, mask=mask), NAME, "ours")
+
+
+def _in_slices(person: Cohort, scanner: str, images: Sequence[Compared], fitted: Fitted) -> Iterator[Compared]:
+    """Table S2's comparators; one that works slice by slice in any case is not run twice."""
+    known = {(one.method, one.variant): one for one in images}
+    others = [entry for entry in IN_SLICES if (entry.method, entry.variant) not in known]
+    yield from images_of(person, scanner, others, fitted, PEOPLE_ON, "Source domain")
+    for entry in IN_SLICES:
+        if entry not in others:
+            yield replace(known[entry.method, entry.variant], row=entry.row)
 
 
 def _judged(one: Compared, person: Cohort, condition: str) -> Iterator[Measurement]:
     """Table 2: what the two networks make of an image."""
+    one = replace(one, row="No harmonization") if one.row == "Source domain" else one
     tissue, age = TissueUNet.shipped(), AgeNetwork.shipped()
     overlap = metrics.dice(tissue.segment(one.image, person.mask), person.largest_tissue, labels=TISSUES).mean()
     yield from one.cells("Table 2", condition, {"dice": float(overlap)}, by=tissue.classifier)

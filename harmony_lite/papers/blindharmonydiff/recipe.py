@@ -14,9 +14,9 @@ from torch import Tensor
 from harmony_lite.cohort import Cohort
 from harmony_lite.evaluate import metrics
 from harmony_lite.evaluate.report import report
+from harmony_lite.images.normalize import subject_percentile
 from harmony_lite.papers.blindharmonydiff.experiment import PEOPLE_ON, TARGET
 from harmony_lite.papers.blindharmonydiff.harmonizer import BlindHarmonyDiff
-from harmony_lite.papers.blindharmonydiff.refinement import RefinementSettings
 from harmony_lite.papers.recipes import judge_recipe, method_recipe, training_and_validation
 from harmony_lite.profiles import active
 from harmony_lite.splits import people
@@ -45,9 +45,9 @@ def for_age() -> tuple[Cohort, Cohort]:
 def psnr_of_images(method: BlindHarmonyDiff, validation: Cohort) -> dict[str, Any]:
     """PSNR in dB of some validation people: from the target's own edges, and harmonized from two scanners."""
     few = validation.subset(range(min(VALIDATED, len(validation))))
-    target = few.scans(TARGET)
-    own = method.with_inference(refinement=RefinementSettings(kind="none")).harmonize(target, mask=few.mask)
-    from_own_edges = metrics.psnr(own, target, few.mask).mean()
+    target, mask = few.scans(TARGET), few.mask
+    scaled = subject_percentile(target, mask) * mask
+    from_own_edges = metrics.psnr(method.begin(target, mask), scaled, mask, data_range=1.0).mean()
     table = report(method, few, measures=["psnr"])
     return {
         "validation psnr dB, own edges, unrefined": round(float(from_own_edges), 2),
