@@ -41,6 +41,8 @@ class NetworkSizes:
         attention: as the released network has it; the paper does not mention any.
         block_side: voxels a side of the blocks that are moved into the channels before the first convolution, and back
             after the last; 1 for none, as in the paper. With 2 a processor has an eighth of the places to visit.
+        input_at_end: whether the last residual block is given the network's input once more; not in the paper. A few
+            channels can hardly carry the noise of every voxel in a block through all levels.
     """
 
     dimensions: int = 3
@@ -50,6 +52,7 @@ class NetworkSizes:
     first_side: int = 7
     attention: bool = False
     block_side: int = 1
+    input_at_end: bool = False
 
     def __post_init__(self) -> None:
         if self.dimensions not in (2, 3):
@@ -98,7 +101,8 @@ class VelocityNetwork(nn.Module):
             self.up.insert(0, nn.ModuleList(layers))
         self.middle = nn.ModuleList(ResidualBlock(wide[-1], wide[-1], time, dimensions) for _ in range(2))
         self.middle_attention = attention(wide[-1], last)
-        self.end = ResidualBlock(2 * width, width, time, dimensions)
+        given = (1 + CONDITIONS) * voxels if sizes.input_at_end else 0
+        self.end = ResidualBlock(2 * width + given, width, time, dimensions)
         self.out = convolution(width, voxels, 1, dimensions)
         if dimensions == 3:
             self.to(memory_format=torch.channels_last_3d)  # twice as fast on a CPU
@@ -120,7 +124,8 @@ class VelocityNetwork(nn.Module):
 
     def _velocity(self, x: Tensor, time: Tensor) -> Tensor:
         time = self.time(time)
-        x = start = self.first(folded(x, self.sizes.block_side))
+        given = folded(x, self.sizes.block_side)
+        x = start = self.first(given)
         skips: list[Tensor] = []
         for blocks, attention, smaller in self.down:
             for number, block in enumerate(blocks, 1):
@@ -134,7 +139,8 @@ class VelocityNetwork(nn.Module):
             for block in blocks:
                 x = block(torch.cat([x, skips.pop()], 1), time)
             x = larger(attention(x))
-        return unfolded(self.out(self.end(torch.cat([x, start], 1), time)), self.sizes.block_side)
+        beside = [start, given] if self.sizes.input_at_end else [start]
+        return unfolded(self.out(self.end(torch.cat([x, *beside], 1), time)), self.sizes.block_side)
 
 
 def _same_size(inputs: int, outputs: int, dimensions: int) -> nn.Module:

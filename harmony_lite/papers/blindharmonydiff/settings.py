@@ -8,7 +8,7 @@ from harmony_lite.papers.blindharmonydiff.network import NetworkSizes
 from harmony_lite.papers.blindharmonydiff.patches import FLIPS, PatchSettings
 from harmony_lite.papers.blindharmonydiff.refinement import RefinementSettings
 from harmony_lite.papers.blindharmonydiff.sampler import SamplerSettings
-from harmony_lite.profiles import FULL, GPU, QUICK, TINY, sized
+from harmony_lite.profiles import FULL, GPU, QUICK, TINY, active, sized
 
 __all__ = [
     "SIZES",
@@ -99,13 +99,15 @@ _LITE = TrainingSettings(
     anneals=True,
     warm_up=100,
     training_steps=10_000,
-    batch=4,
+    batch=2,
     decay=0.999,
     gradient_clip=1.0,
 )
 SIZES = {
     QUICK.name: BlindHarmonyDiffSettings(
-        NetworkSizes(width=24, multiples=(1, 2, 2), blocks=1, first_side=3, block_side=2), _LITE, validation_share=0.125
+        NetworkSizes(width=48, multiples=(1, 1, 1), blocks=1, first_side=3, block_side=2, input_at_end=True),
+        _LITE,
+        validation_share=0.125,
     ),
     GPU.name: BlindHarmonyDiffSettings(
         NetworkSizes(width=20, multiples=(1, 2, 4), blocks=1, first_side=3),
@@ -119,6 +121,10 @@ SIZES = {
         validation_share=0.125,
     ),
 }
+
+# of the twin for slices, where it is not the network above with one dimension less: as many channels for each pixel of
+# a block; and its batch
+SLICES = {QUICK.name: (NetworkSizes(2, 24, (1, 2, 2), blocks=1, first_side=3, block_side=2), 32)}
 
 VARIANTS = ("ours", "paper", "released", "slices")
 
@@ -145,8 +151,9 @@ def settings_of(variant: str) -> BlindHarmonyDiffSettings:
     if variant == "ours":
         return replace(size, training=training)
     x, y, _ = patches.size
-    training = replace(training, patches=replace(training.patches, size=(x, y, 1)), batch=training.batch * x // 4)
-    return replace(size, network=replace(size.network, dimensions=2), training=training)
+    network, batch = SLICES.get(active().name, (replace(size.network, dimensions=2), training.batch * x // 4))
+    training = replace(training, patches=replace(training.patches, size=(x, y, 1)), batch=batch)
+    return replace(size, network=network, training=training)
 
 
 def inference_of(variant: str) -> InferenceSettings:
