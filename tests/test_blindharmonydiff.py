@@ -12,7 +12,7 @@ from harmony_lite.papers.blindharmonydiff import settings as blindharmonydiff_se
 from harmony_lite.papers.blindharmonydiff.flow import Averaged, on_the_way, velocity_loss
 from harmony_lite.papers.blindharmonydiff.harmonizer import BlindHarmonyDiff
 from harmony_lite.papers.blindharmonydiff.layers import folded, unfolded
-from harmony_lite.papers.blindharmonydiff.network import NetworkSizes, VelocityNetwork
+from harmony_lite.papers.blindharmonydiff.network import NetworkSizes, VelocityNetwork, velocity_towards
 from harmony_lite.papers.blindharmonydiff.patches import (
     FLIPS,
     Patches,
@@ -252,6 +252,31 @@ def test_a_volume_in_windows_is_the_volume_as_a_whole_where_places_do_not_see_ea
         for settings in (SamplerSettings(4), SamplerSettings(4, window=8))
     )
     assert torch.allclose(whole, parts, atol=1e-5)
+
+
+def test_the_velocity_towards_a_named_image_is_the_mean_of_all_that_lead_through_a_point():
+    """Against a million pairs of noise and images, those whose way passes near x."""
+    chance, error, count = seeded(4), 0.5, 1_000_000
+    noise, images = torch.randn(count, generator=chance), 0.3 + error * torch.randn(count, generator=chance)
+    for time in (0.0, 0.4, 0.8, 1.0):
+        on = on_the_way(noise, images, torch.full((count,), time))
+        for x in (-0.5, 0.2):
+            near = (on - x).abs() < 0.02
+            wanted = float((images - noise)[near].mean())
+            found = velocity_towards(torch.tensor([0.3]), torch.tensor([x]), torch.tensor([time]), error)
+            assert float(found) == pytest.approx(wanted, abs=0.03), (time, x)
+
+
+def test_a_network_that_names_the_image_ends_near_it():
+    """Wherever it starts: a constant image is reached but for what the last step leaves of the noise."""
+    sizes = replace(SMALL, image_error=0.25)
+    network = VelocityNetwork(sizes)
+    network._through_layers = lambda together, time: torch.full_like(together[:, :1], 0.7)
+    conditions, settings = torch.zeros(1, 4, 16, 16, 16), SamplerSettings()
+    noise = torch.randn(1, 1, 16, 16, 16, generator=seeded(1))
+    found = sample(velocity_of(network, conditions, settings), noise, settings)
+    # x - D shrinks from 1 to the error: sqrt(t^2 s^2 + (1 - t)^2) at t = 1
+    torch.testing.assert_close(found, 0.7 + 0.25 * noise, atol=0.02, rtol=0)
 
 
 def test_the_average_follows_the_weights():
