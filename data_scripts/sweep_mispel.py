@@ -11,17 +11,15 @@ goes on where it stopped. No weights are shipped.
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
-from compute_ledger import DIGITS, code_hash, here
-from tqdm import tqdm
+from compute_ledger import DIGITS
+from short_trainings import sweep
 
 from harmony_lite.evaluate.fits import Fitted
 from harmony_lite.papers.mispel import experiment as mispel
@@ -29,9 +27,9 @@ from harmony_lite.papers.mispel.harmonizer import Mispel
 from harmony_lite.papers.mispel.losses import coupling_loss, harmonization_loss, step_two_loss
 from harmony_lite.papers.mispel.networks import embeddings_of
 from harmony_lite.papers.mispel.steps import PairedSlices
-from harmony_lite.profiles import active
+from harmony_lite.papers.sweeps import sweeps_path
 from harmony_lite.splits import travelling_people
-from harmony_lite.storage import cache_folder, written_whole
+from harmony_lite.storage import cache_folder
 
 __all__ = ["Condition", "conditions", "main"]
 
@@ -122,39 +120,8 @@ def _losses(method: Mispel, slices: PairedSlices) -> dict[str, float]:
 
 def main() -> None:
     """Sweep what is named, or everything."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parts = list(dict.fromkeys(condition.part for condition in conditions()))
-    parser.add_argument("parts", nargs="*", help=f"of {', '.join(parts)}; all of them when absent")
-    asked = parser.parse_args().parts or parts
-    if set(asked) - set(parts):
-        parser.error(f"parts: found {', '.join(asked)}, wanted some of {', '.join(parts)}")
-    torch.set_num_threads(1)
-    os.environ["TQDM_DISABLE"] = "1"
-    folder = cache_folder() / "sweeps" / f"{active().name}-{code_hash()}"
     fitted = Fitted(cache_folder() / "corrected")
-    path = mispel.sweeps_path()
-    content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    for condition in tqdm([c for c in conditions() if c.part in asked], desc="sweeps", unit="training", disable=False):
-        kept = folder / f"{condition.part}, {condition.name}.json"
-        if not kept.is_file():
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            found = {**measured(condition, fitted), "made": here()}
-            with written_whole(kept) as part:
-                part.write_text(json.dumps(found), encoding="utf-8")
-        content.setdefault(condition.part, {})[condition.name] = json.loads(kept.read_text(encoding="utf-8"))
-        with written_whole(path) as part:
-            part.write_text(_text(content), encoding="utf-8")
-
-
-def _text(content: dict[str, Any]) -> str:
-    """JSON with one training a line."""
-    parts = []
-    for part, found in content.items():
-        lines = ",\n".join(
-            f"  {json.dumps(name)}: {json.dumps(value, allow_nan=False)}" for name, value in found.items()
-        )
-        parts.append(f" {json.dumps(part)}: {{\n{lines}\n }}")
-    return "{\n" + ",\n".join(parts) + "\n}\n"
+    sweep(conditions(), partial(measured, fitted=fitted), sweeps_path("mispel"), __doc__.splitlines()[0])
 
 
 if __name__ == "__main__":

@@ -8,11 +8,14 @@ import torch
 from phantoms import target_view
 
 from harmony_lite.cohort import TargetOnly
+from harmony_lite.evaluate import metrics
+from harmony_lite.images.normalize import subject_percentile
+from harmony_lite.methods import load_method
 from harmony_lite.papers.blindharmonydiff import settings as blindharmonydiff_settings
 from harmony_lite.papers.blindharmonydiff.flow import Averaged, on_the_way, velocity_loss
 from harmony_lite.papers.blindharmonydiff.harmonizer import BlindHarmonyDiff
 from harmony_lite.papers.blindharmonydiff.layers import folded, unfolded
-from harmony_lite.papers.blindharmonydiff.network import NetworkSizes, VelocityNetwork
+from harmony_lite.papers.blindharmonydiff.network import NetworkSizes, VelocityNetwork, velocity_towards
 from harmony_lite.papers.blindharmonydiff.patches import (
     FLIPS,
     Patches,
@@ -37,6 +40,7 @@ from harmony_lite.papers.blindharmonydiff.settings import (
     settings_of,
 )
 from harmony_lite.profiles import FULL
+from harmony_lite.splits import people
 
 SMALL = NetworkSizes(width=4, multiples=(1, 2), blocks=1, first_side=3, block_side=2)
 TINY = BlindHarmonyDiffSettings(
@@ -254,6 +258,31 @@ def test_a_volume_in_windows_is_the_volume_as_a_whole_where_places_do_not_see_ea
     assert torch.allclose(whole, parts, atol=1e-5)
 
 
+def test_the_velocity_towards_a_named_image_is_the_mean_of_all_that_lead_through_a_point():
+    """Against a million pairs of noise and images, those whose way passes near x."""
+    chance, error, count = seeded(4), 0.5, 1_000_000
+    noise, images = torch.randn(count, generator=chance), 0.3 + error * torch.randn(count, generator=chance)
+    for time in (0.0, 0.4, 0.8, 1.0):
+        on = on_the_way(noise, images, torch.full((count,), time))
+        for x in (-0.5, 0.2):
+            near = (on - x).abs() < 0.02
+            wanted = float((images - noise)[near].mean())
+            found = velocity_towards(torch.tensor([0.3]), torch.tensor([x]), torch.tensor([time]), error)
+            assert float(found) == pytest.approx(wanted, abs=0.03), (time, x)
+
+
+def test_a_network_that_names_the_image_ends_near_it():
+    """Wherever it starts: a constant image is reached but for what the last step leaves of the noise."""
+    sizes = replace(SMALL, image_error=0.25)
+    network = VelocityNetwork(sizes)
+    network._through_layers = lambda together, time: torch.full_like(together[:, :1], 0.7)
+    conditions, settings = torch.zeros(1, 4, 16, 16, 16), SamplerSettings()
+    noise = torch.randn(1, 1, 16, 16, 16, generator=seeded(1))
+    found = sample(velocity_of(network, conditions, settings), noise, settings)
+    # x - D shrinks from 1 to the error: sqrt(t^2 s^2 + (1 - t)^2) at t = 1
+    torch.testing.assert_close(found, 0.7 + 0.25 * noise, atol=0.02, rtol=0)
+
+
 def test_the_average_follows_the_weights():
     model = Averaged(VelocityNetwork(SMALL), decay=0.9)
     with torch.no_grad():
@@ -459,3 +488,41 @@ def test_several_refinements_share_one_beginning(method, target):
             other.finish(begun, target.images, target.mask), other.harmonize(target.images, mask=target.mask)
         )
     assert not begun[~target.mask].any()
+
+
+# ----------------------------------------------------------------------------------------------------- shipped weights
+
+
+@pytest.fixture(scope="module")
+def held_out():
+    """The shipped method, and a person whom no training has seen: scaled scan of the target, mask, edges."""
+    method, person = load_method("blindharmonydiff"), people(["oasis_trio"])[1].subset([3])
+    scan = subject_percentile(person.scans("oasis_trio"), person.mask) * person.mask
+    return method, scan, person.mask, method.edges_of(scan)
+
+
+def test_the_shipped_network_draws_a_held_out_person_from_the_own_edges(held_out):
+    """Midpoint, 30 evaluations, inside the brain."""
+    method, scan, mask, edges = held_out
+    assert method.inference.sampler.evaluations == 30
+    assert float(metrics.psnr(method.image_of(edges) * mask, scan, mask, data_range=1.0)) > 17.5
+
+
+def test_windows_leave_no_borders(held_out):
+    """A volume in windows, their velocities blended at each step, is the volume as a whole, nearly."""
+    method, _, mask, edges = held_out
+    few, window = SamplerSettings(5, "euler"), 48
+    whole, parts = (
+        method.with_inference(sampler=settings).image_of(edges) for settings in (few, replace(few, window=window))
+    )
+    assert float((parts - whole)[mask].abs().mean()) < 0.02  # of the range
+    for axis, side in enumerate(whole.shape[2:], start=2):
+        begins = [*range(0, side - window, window // 2), side - window]
+        borders = sorted({place for begin in begins for place in (begin, begin + window)} - {0, side})
+        both = mask.narrow(axis, 0, side - 1) & mask.narrow(axis, 1, side - 1)
+        steps = torch.where(both, parts.diff(dim=axis).abs(), 0).movedim(axis, 0).flatten(1).sum(1)
+        counts = both.movedim(axis, 0).flatten(1).sum(1)
+        at = torch.zeros(side - 1, dtype=torch.bool)
+        at[[border - 1 for border in borders]] = True
+        across, elsewhere = (float(steps[part].sum() / counts[part].sum()) for part in (at, ~at))
+        assert across <= 1.05 * elsewhere, (axis, across / elsewhere)

@@ -97,3 +97,9 @@ def test_bad_input_is_named(phantoms, tissue):
         model.predict(images[..., :8], mask[..., :8])
     with pytest.raises(ValueError, match="wanted torch.bool"):
         tissue.segment(images, mask.float())
+
+
+def test_two_people_are_enough_for_the_age_network(phantoms):
+    """One to learn from and one held out: there is no deviation of ages then."""
+    images, mask, ages = (part[:2] for part in phantoms)
+    assert AgeNetwork(AGES).fit(images, mask, ages, steps=2, progress=False).history.losses[-1] < 100

@@ -8,12 +8,14 @@ from typing import Any
 
 from harmony_lite import weights
 from harmony_lite.ledger.results import cell_name
+from harmony_lite.tasks.age_network import AgeNetwork
 from harmony_lite.tasks.segmentation import WhiteMatterUNet
 from harmony_lite.tasks.structures import StructureUNet
+from harmony_lite.tasks.tissue_unet import TissueUNet
 
 __all__ = ["trained_too_briefly"]
 
-JUDGES = (WhiteMatterUNet, StructureUNet)
+JUDGES = (WhiteMatterUNet, StructureUNet, TissueUNet, AgeNetwork)
 
 
 def trained_too_briefly(rows: Iterable[Mapping[str, Any]]) -> frozenset[str]:

@@ -157,7 +157,9 @@ class AgeNetwork(TargetNetwork):
         )
         training = slice(last.start)
         self._network = first_weights(self._new_network, generator)
-        self._network.moments.copy_(torch.stack([years[training].mean(), years[training].std().clamp_min(1)]))
+        self._network.moments.copy_(
+            torch.stack([years[training].mean(), years[training].std(correction=0).clamp_min(1)])
+        )
         optimizer = {"sgd": SGD, "adam": Adam}[settings.optimizer](
             self._network.parameters(), lr=settings.learning_rate
         )

@@ -64,7 +64,7 @@ class VolumeSettings:
 SIZES = {
     # so few steps want Adam, and convolutions that cost a fifth
     "quick": VolumeSettings(
-        width=8, levels=3, side=3, optimizer="adam", training_steps=700, batch=2, crop=32, validation_share=0.125
+        width=8, levels=3, side=3, optimizer="adam", training_steps=1200, batch=2, crop=32, validation_share=0.125
     ),
     "gpu": VolumeSettings(
         width=10, levels=3, side=3, optimizer="adam", training_steps=2500, crop=48, validation_share=0.0625

@@ -23,7 +23,7 @@ from harmony_lite.papers.blindharmonydiff.layers import (
     unfolded,
 )
 
-__all__ = ["CONDITIONS", "NetworkSizes", "VelocityNetwork"]
+__all__ = ["CONDITIONS", "NetworkSizes", "VelocityNetwork", "velocity_towards"]
 
 CONDITIONS = 4  # channels beside the image: edges, and three coordinates
 
@@ -41,6 +41,11 @@ class NetworkSizes:
         attention: as the released network has it; the paper does not mention any.
         block_side: voxels a side of the blocks that are moved into the channels before the first convolution, and back
             after the last; 1 for none, as in the paper. With 2 a processor has an eighth of the places to visit.
+        input_at_end: whether the last residual block is given the network's input once more, as it stands; not in the
+            paper. A few channels can hardly carry every voxel of a block through all levels.
+        image_error: None where the network's output is the velocity, as in the paper. Otherwise its output names the
+            image, and the velocity is that towards it (`velocity_towards`) if it is wrong by so much. The noise of
+            every voxel then need not pass through the network, which a narrow one cannot do.
     """
 
     dimensions: int = 3
@@ -50,10 +55,14 @@ class NetworkSizes:
     first_side: int = 7
     attention: bool = False
     block_side: int = 1
+    input_at_end: bool = False
+    image_error: float | None = None
 
     def __post_init__(self) -> None:
         if self.dimensions not in (2, 3):
             raise ValueError(f"dimensions: found {self.dimensions}, wanted 2 or 3")
+        if self.image_error is not None and self.image_error <= 0:
+            raise ValueError(f"image_error: found {self.image_error:g}, wanted a number above 0 or None")
 
     @property
     def divisor(self) -> int:
@@ -98,7 +107,8 @@ class VelocityNetwork(nn.Module):
             self.up.insert(0, nn.ModuleList(layers))
         self.middle = nn.ModuleList(ResidualBlock(wide[-1], wide[-1], time, dimensions) for _ in range(2))
         self.middle_attention = attention(wide[-1], last)
-        self.end = ResidualBlock(2 * width, width, time, dimensions)
+        given = (1 + CONDITIONS) * voxels if sizes.input_at_end else 0
+        self.end = ResidualBlock(2 * width + given, width, time, dimensions)
         self.out = convolution(width, voxels, 1, dimensions)
         if dimensions == 3:
             self.to(memory_format=torch.channels_last_3d)  # twice as fast on a CPU
@@ -111,16 +121,20 @@ class VelocityNetwork(nn.Module):
             time: (B,), 0 for noise, 1 for the image.
             conditions: (B, 4, D, H, W): edges 0 or 1, coordinates in [-1, 1].
         """
-        together = torch.cat([x, conditions], 1)
-        if self.sizes.dimensions == 3:
-            return self._velocity(together, time)
-        heights = x.shape[-1]
-        slices = together.movedim(-1, 1).flatten(0, 1)  # (B * W, 5, D, H)
-        return self._velocity(slices, time.repeat_interleave(heights)).unflatten(0, (-1, heights)).movedim(1, -1)
+        found = self._through_layers(torch.cat([x, conditions], 1), time)
+        return found if self.sizes.image_error is None else velocity_towards(found, x, time, self.sizes.image_error)
 
-    def _velocity(self, x: Tensor, time: Tensor) -> Tensor:
+    def _through_layers(self, x: Tensor, time: Tensor) -> Tensor:
+        if self.sizes.dimensions == 3:
+            return self._output(x, time)
+        heights = x.shape[-1]
+        slices = x.movedim(-1, 1).flatten(0, 1)  # (B * W, 5, D, H)
+        return self._output(slices, time.repeat_interleave(heights)).unflatten(0, (-1, heights)).movedim(1, -1)
+
+    def _output(self, x: Tensor, time: Tensor) -> Tensor:
         time = self.time(time)
-        x = start = self.first(folded(x, self.sizes.block_side))
+        given = folded(x, self.sizes.block_side)
+        x = start = self.first(given)
         skips: list[Tensor] = []
         for blocks, attention, smaller in self.down:
             for number, block in enumerate(blocks, 1):
@@ -134,9 +148,29 @@ class VelocityNetwork(nn.Module):
             for block in blocks:
                 x = block(torch.cat([x, skips.pop()], 1), time)
             x = larger(attention(x))
-        return unfolded(self.out(self.end(torch.cat([x, start], 1), time)), self.sizes.block_side)
+        beside = [start, given] if self.sizes.input_at_end else [start]
+        return unfolded(self.out(self.end(torch.cat([x, *beside], 1), time)), self.sizes.block_side)
 
 
 def _same_size(inputs: int, outputs: int, dimensions: int) -> nn.Module:
     """What stands in the lowest level in the place of halving, and in the highest in that of doubling."""
     return convolution(inputs, outputs, 3, dimensions)
+
+
+def velocity_towards(image: Tensor, x: Tensor, time: Tensor, error: float) -> Tensor:
+    r"""The mean velocity at x_t where x_1 is an image that was named, give or take an error.
+
+    With noise $x_0$ and $x_1 = D + s\,\epsilon$, both normal, $x_t = t x_1 + (1 - t) x_0$ leaves
+    $\mathbb E[x_1 - x_0 \mid x_t] = \dfrac{(1 - t) D + (t s^2 - (1 - t))\, x_t}{t^2 s^2 + (1 - t)^2}$.
+
+    Args:
+        image: D, (B, ...).
+        x: x_t, same shape.
+        time: (B,).
+        error: s, in the image's units.
+
+    >>> velocity_towards(torch.ones(1, 1), torch.zeros(1, 1), torch.zeros(1), 0.25)  # from noise straight to the image
+    tensor([[1.]])
+    """
+    t = time[(..., *[None] * (x.ndim - 1))]
+    return ((1 - t) * image + (t * error**2 - (1 - t)) * x) / (t**2 * error**2 + (1 - t) ** 2)

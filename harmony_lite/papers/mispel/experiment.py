@@ -17,10 +17,8 @@ truth.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
-from pathlib import Path
 from statistics import fmean
 from typing import Any
 
@@ -37,13 +35,13 @@ from harmony_lite.evaluate.report import percentile_matched
 from harmony_lite.images.normalize import divide_by_mean
 from harmony_lite.methods import Harmonizer
 from harmony_lite.papers.published import load
-from harmony_lite.profiles import active
+from harmony_lite.papers.sweeps import sweeps as sweeps_of
 from harmony_lite.splits import travelling_people
 from harmony_lite.tasks.tissue import CLASSES, segment_tissues, volumes_ml
 
 __all__ = [
     "ANATOMY", "BLURS", "FITS", "ITSELF", "OURS", "PAIRS", "PEOPLE", "PEOPLE_ON", "RAW", "RELEASED", "before_and_after",
-    "blur_of", "measure", "measured_rows", "pair_ssim", "rows_of", "sweeps", "sweeps_path", "without_segmentation",
+    "blur_of", "measure", "measured_rows", "pair_ssim", "rows_of", "sweeps", "without_segmentation",
 ]  # fmt: skip
 
 PAIRS = load("mispel").conditions
@@ -79,21 +77,9 @@ def measured_rows(rows: Sequence[Mapping], measure: str, row: str) -> np.ndarray
     return np.mean(found, axis=0)
 
 
-def sweeps_path(profile: str | None = None) -> Path:
-    """The file of the sweeps, in this folder."""
-    return Path(__file__).with_name(f"sweeps.{profile or active().name}.json")
-
-
 def sweeps(profile: str | None = None) -> dict[str, dict[str, Any]]:
-    """What `data_scripts/sweep_mispel.py` measured: by part and name of the training, values per person and losses.
-
-    Raises:
-        FileNotFoundError: nothing was measured for this profile.
-    """
-    path = sweeps_path(profile)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: found no file, wanted what data_scripts/sweep_mispel.py writes")
-    return json.loads(path.read_text(encoding="utf-8"))
+    """What `data_scripts/sweep_mispel.py` measured: as `harmony_lite.papers.sweeps.sweeps`, and losses."""
+    return sweeps_of("mispel", profile)
 
 
 # ------------------------------------------------------------------------------------------------------------ measuring
