@@ -25,7 +25,7 @@
 # **From the paper:** Jeong and colleagues, 2025, sections 3.1, 3.2, 3.4 and 4.3, Equations 1 to 4, Figure 1, supplement S1.
 #
 # **Before:** notebook 02.
-# **Measured:** not measured yet.
+# **Measured:** 21 seconds and 0.6 GB on one processor core.
 #
 # *Simulated people · expectations stated before results · three exercises, 22 minutes.*
 #
@@ -414,7 +414,7 @@ axis.set(
 )
 axis.invert_yaxis()
 axis.set_title("Edges are shared in part: four simulated people")
-alt = "Dots for eight rows. The rescan and the curves have the highest overlap, the other scanners lower ones."
+alt = "Dots for eight rows, four people in each: the rescan lies furthest right on average; curves of the same scan and other scanners lie below it, side by side."
 show(figure, alt=alt)
 
 # %% [markdown]
