@@ -1,9 +1,8 @@
 """What a method is: its settings, what it may see, how it is fitted, how it harmonizes.
 
 Every method, from a straight line to a flow, answers to this protocol, so that one report, one command line and one
-ledger serve them all. What a method may see is fixed by `needs`; the cohort hands over exactly that
-(`harmony_lite.cohort.Cohort.view`) and nothing else. `harmonize` is the same for all: it checks what comes in and calls
-the method's own `_harmonize`.
+ledger serve them all. What a method may see is fixed by `needs`; the cohort hands over exactly that (`Cohort.view`).
+`harmonize` is the same for all: it checks what comes in and calls the method's own `_harmonize`.
 """
 
 from __future__ import annotations
@@ -36,8 +35,7 @@ class Shipping:
         variants: those that have a file of weights; empty means that each variant has its file.
         target: the first scanner of those that the weights were made on.
         also: further files, each of a variant for another target: ("ours", "abide_kki").
-        shared: whether a variant without a file takes that of the first variant that has one. Such variants differ in
-            how the weights are used, not in the weights.
+        shared: whether a variant without a file takes that of the first variant that has one, to use it otherwise.
         by_profile: False for weights that do not depend on the profile; they are shipped once, made in `quick`.
     """
 
@@ -103,8 +101,7 @@ class Harmonizer(ABC):
         on_template_grid: whether `harmonize` takes volumes on the model's grid only, in the template's place; the
             command line brings a scan on another grid there and the change back (`harmony_lite.methods.own_grid`).
         is_straight_line: whether a volume gets a gain and an offset and nothing else, in the default variant.
-        steps_by_sign: whether steps go by the sign of a gradient. Where that is almost 0, processors may round it to
-            either side, and a few voxels end a step apart.
+        steps_by_sign: whether steps go by the sign of a gradient, so that rounding may move a few voxels by a step.
         is_trained: whether `fit` takes many steps. Then its signature is `fit(view, *, generator=None,
             checkpoint=None, progress=True)`, a second call with the same `checkpoint` (a path) goes on where the first
             was interrupted, and the method has `histories` afterwards, one of each part that was trained, by name.
