@@ -23,7 +23,7 @@ from harmony_lite.training import CURVE_POINTS, History, train
 
 __all__ = ["Averaged", "on_the_way", "train_flow", "velocity_loss"]
 
-LOOKED_AT = 24  # patches of the people held out, in each look at the network
+LOOKED_AT = 8  # batches of the people held out, in each look at the network
 
 
 def on_the_way(noise: Tensor, images: Tensor, time: Tensor) -> Tensor:
@@ -104,8 +104,7 @@ def train_flow(
         device = next(model.parameters()).device
         chance = torch.Generator(device).manual_seed(0)  # the same patches, noise and times at each look
         held_out = [tensor.to(device) for tensor in (*validation, strides)]
-        looks = range(-(-LOOKED_AT // settings.batch))
-        drawn = (draw_patches(*held_out, settings.patches, settings.batch, chance) for _ in looks)
+        drawn = (draw_patches(*held_out, settings.patches, settings.batch, chance) for _ in range(LOOKED_AT))
         losses = (velocity_loss(model.average, patches, chance, time_power=settings.time_power) for patches in drawn)
         return fmean(map(float, losses))
 
