@@ -27,7 +27,7 @@ from harmony_lite.splits import people
 
 __all__ = ["Condition", "conditions", "main"]
 
-STEPS = 1500  # a seventh of the shipped training
+STEPS = 1500  # a twelfth of a whole training
 TEST_PEOPLE = 4
 SHARES = (0.0, 0.2, 0.5, 1.0)
 

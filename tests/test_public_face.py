@@ -32,7 +32,6 @@ TO_COME = {
     "methods": (
         "blindharmonydiff", "hail", "style-transfer", "curve-and-field",
     ),
-    "hl.images": ("edges.canny",),
     "command line": ("harmonize --scheduler",),
 }  # fmt: skip
 
