@@ -8,6 +8,9 @@ import torch
 from phantoms import target_view
 
 from harmony_lite.cohort import TargetOnly
+from harmony_lite.evaluate import metrics
+from harmony_lite.images.normalize import subject_percentile
+from harmony_lite.methods import load_method
 from harmony_lite.papers.blindharmonydiff import settings as blindharmonydiff_settings
 from harmony_lite.papers.blindharmonydiff.flow import Averaged, on_the_way, velocity_loss
 from harmony_lite.papers.blindharmonydiff.harmonizer import BlindHarmonyDiff
@@ -37,6 +40,7 @@ from harmony_lite.papers.blindharmonydiff.settings import (
     settings_of,
 )
 from harmony_lite.profiles import FULL
+from harmony_lite.splits import people
 
 SMALL = NetworkSizes(width=4, multiples=(1, 2), blocks=1, first_side=3, block_side=2)
 TINY = BlindHarmonyDiffSettings(
@@ -484,3 +488,41 @@ def test_several_refinements_share_one_beginning(method, target):
             other.finish(begun, target.images, target.mask), other.harmonize(target.images, mask=target.mask)
         )
     assert not begun[~target.mask].any()
+
+
+# ----------------------------------------------------------------------------------------------------- shipped weights
+
+
+@pytest.fixture(scope="module")
+def held_out():
+    """The shipped method, and a person whom no training has seen: scaled scan of the target, mask, edges."""
+    method, person = load_method("blindharmonydiff"), people(["oasis_trio"])[1].subset([3])
+    scan = subject_percentile(person.scans("oasis_trio"), person.mask) * person.mask
+    return method, scan, person.mask, method.edges_of(scan)
+
+
+def test_the_shipped_network_draws_a_held_out_person_from_the_own_edges(held_out):
+    """Midpoint, 30 evaluations, inside the brain."""
+    method, scan, mask, edges = held_out
+    assert method.inference.sampler.evaluations == 30
+    assert float(metrics.psnr(method.image_of(edges) * mask, scan, mask, data_range=1.0)) > 17.5
+
+
+def test_windows_leave_no_borders(held_out):
+    """A volume in windows, their velocities blended at each step, is the volume as a whole, nearly."""
+    method, _, mask, edges = held_out
+    few, window = SamplerSettings(5, "euler"), 48
+    whole, parts = (
+        method.with_inference(sampler=settings).image_of(edges) for settings in (few, replace(few, window=window))
+    )
+    assert float((parts - whole)[mask].abs().mean()) < 0.02  # of the range
+    for axis, side in enumerate(whole.shape[2:], start=2):
+        begins = [*range(0, side - window, window // 2), side - window]
+        borders = sorted({place for begin in begins for place in (begin, begin + window)} - {0, side})
+        both = mask.narrow(axis, 0, side - 1) & mask.narrow(axis, 1, side - 1)
+        steps = torch.where(both, parts.diff(dim=axis).abs(), 0).movedim(axis, 0).flatten(1).sum(1)
+        counts = both.movedim(axis, 0).flatten(1).sum(1)
+        at = torch.zeros(side - 1, dtype=torch.bool)
+        at[[border - 1 for border in borders]] = True
+        across, elsewhere = (float(steps[part].sum() / counts[part].sum()) for part in (at, ~at))
+        assert across <= 1.05 * elsewhere, (axis, across / elsewhere)
