@@ -103,7 +103,7 @@ class Recipe:
             settings: those on a card; the recipe's own when None.
         """
         trainable = self.untrained()
-        stored = _with_small_batches(settings or weights.settings_to_store(trainable.settings))
+        stored = _small_and_exact(settings or weights.settings_to_store(trainable.settings))
         return self.begin(trainable.take_settings(stored), training.subset(range(FEW)))
 
     def facts(self, trained: Trainable, training: Cohort) -> dict[str, Any]:
@@ -118,12 +118,14 @@ class Recipe:
         return {"settings": settings, "recipe": recipe, **History.described(trained.histories)}
 
 
-def _with_small_batches(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings of a card, those within settings too, with batches of at most `FEW_SLICES`."""
-    small = {
-        name: _with_small_batches(value) if isinstance(value, Mapping) else value for name, value in settings.items()
+def _small_and_exact(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of a card, those within settings too, with batches of at most `FEW_SLICES` and in float32."""
+    changed = {
+        name: _small_and_exact(value) if isinstance(value, Mapping) else value for name, value in settings.items()
     }
-    return {name: min(value, FEW_SLICES) if name == "batch" else value for name, value in small.items()}
+    if "batch" in changed:
+        changed["batch"] = min(changed["batch"], FEW_SLICES)
+    return changed | ({"precision": "32-true"} if "precision" in changed else {})
 
 
 def method_recipe(
