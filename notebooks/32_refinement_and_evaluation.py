@@ -139,7 +139,7 @@ for number in range(settings.steps + 1):
 pd.DataFrame(path, columns=["correlation with the source", "PSNR to the target, dB"]).rename_axis("steps").round(3).T
 
 # %%
-low, high = method._ends
+low, high = method.ends
 packaged = (method.finish(drawn, scan, mask) - low) / (high - low)
 gap = float((packaged - refined)[mask].abs().max())
 print(f"by hand and in the package: {gap:.1e} apart; PSNR of the scan itself {psnr(source):.2f} dB")

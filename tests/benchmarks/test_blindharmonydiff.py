@@ -18,7 +18,7 @@ from harmony_lite.papers.blindharmonydiff.network import NetworkSizes, VelocityN
 from harmony_lite.papers.blindharmonydiff.patches import Patches
 from harmony_lite.papers.blindharmonydiff.refinement import RefinementSettings, refine
 from harmony_lite.papers.blindharmonydiff.sampler import SamplerSettings, sample, velocity_of
-from harmony_lite.papers.blindharmonydiff.settings import SIZES
+from harmony_lite.papers.blindharmonydiff.settings import settings_of
 
 ON_GPU = pytest.mark.skipif(DEVICE != "cuda", reason="found no GPU: not measured here")
 PAPER = NetworkSizes(attention=True)
@@ -64,7 +64,7 @@ def test_training_step(benchmark, who):
     benchmark.group = "a training step on 2 patches of 32 x 32 x 32"
     plain = NetworkSizes(width=16, multiples=(1, 2, 4), blocks=1, first_side=3)
     torch.manual_seed(0)
-    network = VelocityNetwork(SIZES["quick"].network if who == "ours" else plain).to(DEVICE)
+    network = VelocityNetwork(settings_of("ours").network if who == "ours" else plain).to(DEVICE)
     optimizer, patches, chance = torch.optim.Adam(network.parameters()), patches_of(2, 32), torch.Generator(DEVICE)
 
     def step():
@@ -85,7 +85,7 @@ def test_sampling(benchmark, who):
         "4 Euler steps, in windows of 48": SamplerSettings(5, "euler", window=48),
     }[who]
     torch.manual_seed(0)
-    network = VelocityNetwork(SIZES["quick"].network).to(DEVICE).eval()
+    network = VelocityNetwork(settings_of("ours").network).to(DEVICE).eval()
     noise, conditions = torch.randn(1, 1, 80, 96, 80, device=DEVICE), torch.randn(1, 4, 80, 96, 80, device=DEVICE)
     benchmark.pedantic(
         lambda: (sample(velocity_of(network, conditions, settings), noise, settings), finished()), rounds=2

@@ -178,6 +178,12 @@ class BlindHarmonyDiff(Harmonizer):
         return self._network
 
     @property
+    def ends(self) -> tuple[float, float]:
+        """What 0 and 1 become in the target's units: the mean of its 1st and of its 99th percentiles."""
+        self.check_fitted()
+        return self._ends
+
+    @property
     def averaged(self) -> Tensor:
         """The target's averaged image, (D, H, W), each scan scaled to [0, 1] before."""
         self.check_fitted()
