@@ -130,11 +130,17 @@ class BlindHarmonyDiff(Harmonizer):
         low, high = percentiles(scans.images, scans.mask)
         self._ends = float(low.mean()), float(high.mean())
         padded, edges = (self._padded(part.float())[0][:, 0] for part in (images, self.edges_of(images)))
-        model = first_weights(
-            lambda: Averaged(VelocityNetwork(self.settings.network), self.settings.training.decay), generator
-        )
+        model = first_weights(lambda: Averaged(self._untrained(self._packed), self.settings.training.decay), generator)
         training, validation = ((2 * padded[people] - 1, edges[people] > 0) for people in (slice(last.start), last))
         return model, training, validation
+
+    def _untrained(self, packed: dict[str, Tensor]) -> VelocityNetwork:
+        """A new network, which has the averaged image to look up if it wants that."""
+        network = VelocityNetwork(self.settings.network)
+        if self.settings.network.from_averaged:
+            padded, _ = self._padded(unpacked_image(packed)[None, None])
+            network.look_up_in(2 * padded[0, 0] - 1)
+        return network
 
     @property
     def _in_slices(self) -> bool:
@@ -249,10 +255,10 @@ class BlindHarmonyDiff(Harmonizer):
         Raises:
             ValueError: other tensors than a network of these settings has.
         """
-        network = VelocityNetwork(self.settings.network)
         head = "averaged/"
         packed = {name.removeprefix(head): value for name, value in state.items() if name.startswith(head)}
         check_packed(self.name, packed)
+        network = self._untrained(packed)
         rest = {name: value for name, value in state.items() if not name.startswith(head)}
         wanted = _named(network)
         check_tensors(self.name, rest, wanted, {"ends": 1})

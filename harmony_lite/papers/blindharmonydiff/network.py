@@ -7,9 +7,11 @@ channels: the image on its way, its edges, and where each voxel lies in the whol
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from harmony_lite.papers.blindharmonydiff.layers import (
     Attention,
@@ -46,6 +48,9 @@ class NetworkSizes:
         image_error: None where the network's output is the velocity, as in the paper. Otherwise its output names the
             image, and the velocity is that towards it (`velocity_towards`) if it is wrong by so much. The noise of
             every voxel then need not pass through the network, which a narrow one cannot do.
+        from_averaged: whether the image is named as a departure from the target's averaged image. The network looks
+            that up at each voxel's coordinates, and is given it beside them. Not in the paper, whose network has to
+            learn from the coordinates alone what lies where; wants an `image_error`.
     """
 
     dimensions: int = 3
@@ -57,12 +62,20 @@ class NetworkSizes:
     block_side: int = 1
     input_at_end: bool = False
     image_error: float | None = None
+    from_averaged: bool = False
 
     def __post_init__(self) -> None:
         if self.dimensions not in (2, 3):
             raise ValueError(f"dimensions: found {self.dimensions}, wanted 2 or 3")
         if self.image_error is not None and self.image_error <= 0:
             raise ValueError(f"image_error: found {self.image_error:g}, wanted a number above 0 or None")
+        if self.from_averaged and self.image_error is None:
+            raise ValueError("from_averaged: found no image_error, wanted one: only an image can depart from another")
+
+    @property
+    def channels(self) -> int:
+        """What comes in: the image on its way, its conditions, and the averaged image where that is looked up."""
+        return 1 + CONDITIONS + int(self.from_averaged)
 
     @property
     def divisor(self) -> int:
@@ -86,7 +99,7 @@ class VelocityNetwork(nn.Module):
         above = [width, *wide[:-1]]  # channels that come into each level
         self.time = TimeEmbedding(max(4, width), time)
         voxels = sizes.block_side**dimensions  # of a block
-        self.first = convolution((1 + CONDITIONS) * voxels, width, sizes.first_side, dimensions)
+        self.first = convolution(sizes.channels * voxels, width, sizes.first_side, dimensions)
         last = len(wide) - 1
 
         def attention(channels: int, level: int) -> nn.Module:
@@ -107,11 +120,17 @@ class VelocityNetwork(nn.Module):
             self.up.insert(0, nn.ModuleList(layers))
         self.middle = nn.ModuleList(ResidualBlock(wide[-1], wide[-1], time, dimensions) for _ in range(2))
         self.middle_attention = attention(wide[-1], last)
-        given = (1 + CONDITIONS) * voxels if sizes.input_at_end else 0
+        given = sizes.channels * voxels if sizes.input_at_end else 0
         self.end = ResidualBlock(2 * width + given, width, time, dimensions)
         self.out = convolution(width, voxels, 1, dimensions)
+        self.register_buffer("averaged", None, persistent=False)
         if dimensions == 3:
             self.to(memory_format=torch.channels_last_3d)  # twice as fast on a CPU
+
+    def look_up_in(self, averaged: Tensor) -> Self:
+        """Give a network with `from_averaged` the target's averaged image (D, H, W), in [-1, 1], on the padded grid."""
+        self.averaged = averaged[None, None].to(self.out.weight)
+        return self
 
     def forward(self, x: Tensor, time: Tensor, conditions: Tensor) -> Tensor:
         """The velocity (B, 1, D, H, W).
@@ -121,14 +140,28 @@ class VelocityNetwork(nn.Module):
             time: (B,), 0 for noise, 1 for the image.
             conditions: (B, 4, D, H, W): edges 0 or 1, coordinates in [-1, 1].
         """
-        found = self._through_layers(torch.cat([x, conditions], 1), time)
-        return found if self.sizes.image_error is None else velocity_towards(found, x, time, self.sizes.image_error)
+        if self.sizes.image_error is None:
+            return self._through_layers(torch.cat([x, conditions], 1), time)
+        if not self.sizes.from_averaged:
+            image = self._through_layers(torch.cat([x, conditions], 1), time)
+        else:
+            averaged = self._averaged_at(conditions[:, 1:])
+            image = averaged + self._through_layers(torch.cat([x, conditions, averaged], 1), time)
+        return velocity_towards(image, x, time, self.sizes.image_error)
+
+    def _averaged_at(self, places: Tensor) -> Tensor:
+        """The averaged image (B, 1, D, H, W) at coordinates x, y, z (B, 3, D, H, W)."""
+        if self.averaged is None:
+            raise ValueError("averaged: found no image, wanted one to depart from: call look_up_in first")
+        where = places.flip(1).movedim(1, -1)  # grid_sample wants the last axis first
+        volumes = self.averaged.expand(len(places), -1, -1, -1, -1)
+        return functional.grid_sample(volumes, where, align_corners=True)
 
     def _through_layers(self, x: Tensor, time: Tensor) -> Tensor:
         if self.sizes.dimensions == 3:
             return self._output(x, time)
         heights = x.shape[-1]
-        slices = x.movedim(-1, 1).flatten(0, 1)  # (B * W, 5, D, H)
+        slices = x.movedim(-1, 1).flatten(0, 1)  # (B * W, channels, D, H)
         return self._output(slices, time.repeat_interleave(heights)).unflatten(0, (-1, heights)).movedim(1, -1)
 
     def _output(self, x: Tensor, time: Tensor) -> Tensor:
