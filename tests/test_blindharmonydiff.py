@@ -283,6 +283,41 @@ def test_a_network_that_names_the_image_ends_near_it():
     torch.testing.assert_close(found, 0.7 + 0.25 * noise, atol=0.02, rtol=0)
 
 
+DEPARTING = replace(SMALL, image_error=0.25, from_averaged=True)
+
+
+@pytest.mark.parametrize("dimensions", [2, 3])
+def test_a_patch_with_strides_departs_from_the_averaged_image_at_its_own_voxels(dimensions):
+    """The network adds nothing here: what it names at time 0 is what the whole volume has at the patch's voxels."""
+    averaged = torch.rand(28, 26, 24, generator=seeded(3)) * 2 - 1
+    network = VelocityNetwork(replace(DEPARTING, dimensions=dimensions)).look_up_in(averaged)
+    torch.nn.init.zeros_(network.out.weight)
+    torch.nn.init.zeros_(network.out.bias)
+    volumes = averaged[None].expand(2, -1, -1, -1)
+    settings = PatchSettings((8, 8, 8), 0.5, flips=FLIPS[1])
+    patches = draw_patches(volumes, volumes > 0, strides_for(averaged.shape, settings), settings, 30, seeded(4))
+    noise = torch.randn(patches.images.shape, generator=seeded(5))
+    with torch.no_grad():
+        velocity = network(noise, torch.zeros(30), patches.conditions)
+    assert torch.allclose(noise + velocity, patches.images, atol=1e-4)
+
+
+def test_the_averaged_image_comes_back_with_the_weights_and_is_stored_once(target):
+    settings = replace(TINY, network=DEPARTING, training=replace(TINY.training, training_steps=2))
+    method = BlindHarmonyDiff(settings, FAST).fit(TargetOnly(target), progress=False)
+    again = BlindHarmonyDiff(settings, FAST).load_state(method.state())
+    edges = method.edges_of(target.images[:1])
+    assert torch.equal(again.image_of(edges), method.image_of(edges))
+    assert not [name for name in method.state() if name.startswith("flow/averaged")]
+    padded = method._padded(method.averaged[None, None])[0][0, 0]
+    assert torch.equal(method.network.averaged[0, 0], 2 * padded - 1)
+
+
+def test_a_network_without_an_averaged_image_says_so():
+    with pytest.raises(ValueError, match="call look_up_in first"):
+        VelocityNetwork(DEPARTING)(torch.zeros(1, 1, 8, 8, 8), torch.zeros(1), torch.zeros(1, 4, 8, 8, 8))
+
+
 def test_the_average_follows_the_weights():
     model = Averaged(VelocityNetwork(SMALL), decay=0.9)
     with torch.no_grad():
@@ -473,6 +508,7 @@ def test_every_variant_has_settings(variant):
         (lambda: PatchSettings(multi_stride=2.0), "share"),
         (lambda: PatchSettings(flips="sometimes"), "flips"),
         (lambda: NetworkSizes(dimensions=4), "2 or 3"),
+        (lambda: NetworkSizes(from_averaged=True), "found no image_error"),
     ],
 )
 def test_wrong_settings_are_named(make, message):
