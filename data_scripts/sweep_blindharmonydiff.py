@@ -17,6 +17,7 @@ from typing import Any
 from compute_ledger import DIGITS
 from short_trainings import sweep
 
+from harmony_lite.cohort import Cohort
 from harmony_lite.evaluate.report import measured as measures_of
 from harmony_lite.images.normalize import subject_percentile
 from harmony_lite.papers.blindharmonydiff.experiment import TARGET
@@ -25,9 +26,9 @@ from harmony_lite.papers.blindharmonydiff.patches import PatchSettings
 from harmony_lite.papers.sweeps import sweeps_path
 from harmony_lite.splits import people
 
-__all__ = ["Condition", "conditions", "main"]
+__all__ = ["Condition", "conditions", "main", "people_of"]
 
-STEPS = 1500  # a twelfth of a whole training
+STEPS = 1500  # about a tenth of a whole training
 TEST_PEOPLE = 4
 SHARES = (0.0, 0.2, 0.5, 1.0)
 
@@ -71,10 +72,15 @@ def method_for(condition: Condition, sides: tuple[int, ...]) -> BlindHarmonyDiff
     return method
 
 
+def people_of(condition: Condition) -> tuple[Cohort, Cohort]:
+    """Who trains, and who is measured: the same in every condition."""
+    training, _, test = people((TARGET,))
+    return training, test.subset(range(TEST_PEOPLE))
+
+
 def measured(condition: Condition) -> dict[str, Any]:
     """Train, and draw each person from the own edges."""
-    training, _, test = people((TARGET,))
-    test = test.subset(range(TEST_PEOPLE))
+    training, test = people_of(condition)
     method = method_for(condition, tuple(training.mask.shape[2:]))
     start = time.perf_counter()
     method.fit(training.view(method.needs), progress=False)

@@ -21,6 +21,7 @@ import torch
 from compute_ledger import DIGITS
 from short_trainings import sweep
 
+from harmony_lite.cohort import Cohort
 from harmony_lite.evaluate.fits import Fitted
 from harmony_lite.papers.mispel import experiment as mispel
 from harmony_lite.papers.mispel.harmonizer import Mispel
@@ -31,7 +32,7 @@ from harmony_lite.papers.sweeps import sweeps_path
 from harmony_lite.splits import travelling_people
 from harmony_lite.storage import cache_folder
 
-__all__ = ["Condition", "conditions", "main"]
+__all__ = ["Condition", "conditions", "main", "people_of"]
 
 GRID_EPOCHS, EPOCHS = (3, 3), (8, 4)  # of 120 steps: a twelfth and a quarter or so of the shipped trainings
 EMBEDDINGS, COUPLINGS = (4, 6, 8), (0.1, 0.2, 0.3, 0.4, 0.5)  # section 4.2
@@ -79,18 +80,20 @@ def conditions() -> Iterator[Condition]:
         yield Condition("misregistration", f"ours, {size} mm", "ours", short, misregistration=size, group="test")
 
 
+def people_of(condition: Condition) -> tuple[Cohort, Cohort]:
+    """Who trains, and who is measured."""
+    training, validation, test = travelling_people(condition.scanners, misregistration=condition.misregistration)
+    return training, validation if condition.group == "validation" else test.subset(range(TEST_PEOPLE))
+
+
 def measured(condition: Condition, fitted: Fitted) -> dict[str, Any]:
     """Train, and measure each person: RAW and after MISPEL."""
-    training, validation, test = (
-        fitted.without_fields(group)
-        for group in travelling_people(condition.scanners, misregistration=condition.misregistration)
-    )
+    training, people = (fitted.without_fields(group) for group in people_of(condition))
     method = Mispel.from_variant(condition.variant).on_corrected()
     method.settings = replace(method.settings, **dict(condition.changes))
     start = time.perf_counter()
     method.fit(training.view(method.needs), progress=False)
     seconds = time.perf_counter() - start
-    people = validation if condition.group == "validation" else test.subset(range(TEST_PEOPLE))
     slices = method.slices_of(people.view(method.needs))
     rows = dict(zip((mispel.RAW, "MISPEL"), mispel.before_and_after(method, people).values(), strict=True))
     values = {

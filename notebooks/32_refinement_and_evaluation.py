@@ -390,7 +390,7 @@ beside("Table S2", "psnr", [*rows_s2, "affine-match (slice)", "rescan"])
 #
 # **Question.** The paper cuts a fifth of its patches with strides (notebook 30). Does that help?
 #
-# **Idea.** Short trainings, a twelfth of a whole one each, with one thing changed: the share of such patches, Figure 2; and in slices patches against whole images, Table S4.
+# **Idea.** Short trainings, about a tenth of a whole one each, with one thing changed: the share of such patches, Figure 2; and in slices patches against whole images, Table S4.
 # Measured is the target's own image from its own edges, not refined, on four people who trained nothing.
 #
 # **Expected**, as in print: a fifth is better than none and than more.
