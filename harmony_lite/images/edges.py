@@ -66,7 +66,7 @@ def canny(
     >>> round(float(edges.float().mean()), 2), bool(edges[12, 12, 12])
     (0.05, False)
     """
-    check_edges(volume, fraction, sigma, mask)
+    _check_edges(volume, fraction, sigma, mask)
     flat = volume.detach().float().reshape(-1, *volume.shape[-3:])
     masks = [None] * len(flat) if mask is None else mask.reshape(-1, *volume.shape[-3:])
     found = []
@@ -188,7 +188,7 @@ def threshold_for(strength: Tensor, wanted: int, *, count: int, low: float = LOW
     return many
 
 
-def check_edges(volume: Tensor, fraction: float, sigma: float, mask: Tensor | None) -> None:
+def _check_edges(volume: Tensor, fraction: float, sigma: float, mask: Tensor | None) -> None:
     """Refuse what has no edges to be found (ValueError)."""
     if not isinstance(volume, Tensor) or volume.ndim < 3 or volume.numel() == 0:
         found = tuple(volume.shape) if isinstance(volume, Tensor) else type(volume).__name__

@@ -55,7 +55,7 @@ class AgeSettings:
 
 SIZES = {
     "quick": AgeSettings(
-        blocks=4, pooling=2, optimizer="adam", learning_rate=2e-3, training_steps=500, validation_share=0.15
+        blocks=4, pooling=2, optimizer="adam", learning_rate=2e-3, training_steps=1500, validation_share=0.15
     ),
     "gpu": AgeSettings(optimizer="adam", learning_rate=1e-3, training_steps=1500, validation_share=0.15),
     "full": AgeSettings(),
