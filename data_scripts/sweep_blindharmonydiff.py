@@ -28,7 +28,7 @@ from harmony_lite.splits import people
 
 __all__ = ["Condition", "conditions", "main", "people_of"]
 
-STEPS = 1500  # about a tenth of a whole training
+STEPS = 1500  # about a fifth of a whole training
 TEST_PEOPLE = 4
 SHARES = (0.0, 0.2, 0.5, 1.0)
 
