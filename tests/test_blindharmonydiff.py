@@ -545,20 +545,31 @@ def test_the_shipped_network_draws_a_held_out_person_from_the_own_edges(held_out
 
 
 def test_windows_leave_no_borders(held_out):
-    """A volume in windows, their velocities blended at each step, is the volume as a whole, nearly."""
+    """A volume in windows, their velocities blended at each step, is the volume as a whole, nearly.
+
+    Steps at the borders are held against steps elsewhere on the axis. A brain has larger steps in some planes without
+    any window, up to 1.10 times at these borders; so each ratio is held against that of the volume as a whole.
+    """
     method, _, mask, edges = held_out
     few, window = SamplerSettings(5, "euler"), 48
     whole, parts = (
         method.with_inference(sampler=settings).image_of(edges) for settings in (few, replace(few, window=window))
     )
     assert float((parts - whole)[mask].abs().mean()) < 0.02  # of the range
-    for axis, side in enumerate(whole.shape[2:], start=2):
-        begins = [*range(0, side - window, window // 2), side - window]
-        borders = sorted({place for begin in begins for place in (begin, begin + window)} - {0, side})
-        both = mask.narrow(axis, 0, side - 1) & mask.narrow(axis, 1, side - 1)
-        steps = torch.where(both, parts.diff(dim=axis).abs(), 0).movedim(axis, 0).flatten(1).sum(1)
-        counts = both.movedim(axis, 0).flatten(1).sum(1)
-        at = torch.zeros(side - 1, dtype=torch.bool)
-        at[[border - 1 for border in borders]] = True
-        across, elsewhere = (float(steps[part].sum() / counts[part].sum()) for part in (at, ~at))
-        assert across <= 1.05 * elsewhere, (axis, across / elsewhere)
+    for axis in (2, 3, 4):
+        ratio, without = (at_borders(volume, mask, axis, window) for volume in (parts, whole))
+        assert ratio <= 1.05 * without, (axis, ratio, without)
+
+
+def at_borders(volume, mask, axis, window):
+    """Mean step across the borders of half overlapping windows, over that elsewhere on the axis, inside the mask."""
+    side = volume.shape[axis]
+    begins = [*range(0, side - window, window // 2), side - window]
+    borders = sorted({place for begin in begins for place in (begin, begin + window)} - {0, side})
+    both = mask.narrow(axis, 0, side - 1) & mask.narrow(axis, 1, side - 1)
+    steps = torch.where(both, volume.diff(dim=axis).abs(), 0).movedim(axis, 0).flatten(1).sum(1)
+    counts = both.movedim(axis, 0).flatten(1).sum(1)
+    at = torch.zeros(side - 1, dtype=torch.bool)
+    at[[border - 1 for border in borders]] = True
+    across, elsewhere = (float(steps[part].sum() / counts[part].sum()) for part in (at, ~at))
+    return across / elsewhere
