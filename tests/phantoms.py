@@ -31,7 +31,7 @@ SCANNERS: dict[str, Callable[[Tensor], Tensor]] = {  # the first one is the targ
     "oasis_vision": lambda images: 20 * images**0.6,
 }
 SMALL: dict[type, dict[str, Any]] = {
-    AdversarialSettings: dict(width=2, training_steps=5, batch=2),
+    AdversarialSettings: dict(width=2, training_steps=8, batch=2, learning_rate=1e-2),
     BlindHarmonyDiffSettings: dict(
         network=dict(width=4, multiples=(1, 2), blocks=1, first_side=3, block_side=2),
         training=dict(patches=dict(size=(8, 8, 8), flips=FLIPS[0]), training_steps=4, batch=2, warm_up=0),

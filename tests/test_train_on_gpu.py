@@ -93,7 +93,7 @@ def test_cards_say_all_there_is_to_say(trained, recipe):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--recipes", "unet,biggan"], "--recipes: found 'biggan', wanted some of blindharmony.ours"),
+        (["--recipes", "unet,biggan"], "--recipes: found 'biggan', wanted some of age-network.target"),
         (["--minutes", "0"], "found --minutes 0 and --jobs 2, wanted numbers above 0"),
         (["--device", "cuda"], "--device: found no GPU"),
     ],

@@ -51,6 +51,13 @@ def test_share_of_edges(benchmark, who):
     benchmark.pedantic(search, (volume,), rounds=3, warmup_rounds=1)
 
 
+def network_of(sizes):
+    """A network of first weights, with an averaged image to look up where it wants one."""
+    torch.manual_seed(0)
+    network = VelocityNetwork(sizes).to(DEVICE)
+    return network.look_up_in(torch.zeros(80, 96, 80)) if sizes.from_averaged else network
+
+
 def patches_of(batch, side):
     chance = torch.Generator().manual_seed(0)
     images = torch.randn(batch, 1, side, side, side, generator=chance)
@@ -63,8 +70,7 @@ def test_training_step(benchmark, who):
     """Two patches of 32 voxels a side; forward, backward, Adam."""
     benchmark.group = "a training step on 2 patches of 32 x 32 x 32"
     plain = NetworkSizes(width=16, multiples=(1, 2, 4), blocks=1, first_side=3)
-    torch.manual_seed(0)
-    network = VelocityNetwork(settings_of("ours").network if who == "ours" else plain).to(DEVICE)
+    network = network_of(settings_of("ours").network if who == "ours" else plain)
     optimizer, patches, chance = torch.optim.Adam(network.parameters()), patches_of(2, 32), torch.Generator(DEVICE)
 
     def step():
@@ -84,8 +90,7 @@ def test_sampling(benchmark, who):
         "15 midpoint steps": SamplerSettings(),
         "4 Euler steps, in windows of 48": SamplerSettings(5, "euler", window=48),
     }[who]
-    torch.manual_seed(0)
-    network = VelocityNetwork(settings_of("ours").network).to(DEVICE).eval()
+    network = network_of(settings_of("ours").network).eval()
     noise, conditions = torch.randn(1, 1, 80, 96, 80, device=DEVICE), torch.randn(1, 4, 80, 96, 80, device=DEVICE)
     benchmark.pedantic(
         lambda: (sample(velocity_of(network, conditions, settings), noise, settings), finished()), rounds=2
