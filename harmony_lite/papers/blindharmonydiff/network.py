@@ -1,7 +1,8 @@
 """The network v that says where noise has to go to become the target's image (supplement S3.1).
 
 Source: H. Jeong et al., "Efficient and robust 3D blind harmonization for large domain gaps", 2025. It sees five
-channels: the image on its way, its edges, and where each voxel lies in the whole volume.
+channels: the image on its way, its edges, and where each voxel lies in the whole volume; ours a sixth, the averaged
+image there.
 """
 
 from __future__ import annotations
@@ -140,14 +141,13 @@ class VelocityNetwork(nn.Module):
             time: (B,), 0 for noise, 1 for the image.
             conditions: (B, 4, D, H, W): edges 0 or 1, coordinates in [-1, 1].
         """
-        if self.sizes.image_error is None:
-            return self._through_layers(torch.cat([x, conditions], 1), time)
-        if not self.sizes.from_averaged:
-            image = self._through_layers(torch.cat([x, conditions], 1), time)
-        else:
-            averaged = self._averaged_at(conditions[:, 1:])
-            image = averaged + self._through_layers(torch.cat([x, conditions, averaged], 1), time)
-        return velocity_towards(image, x, time, self.sizes.image_error)
+        sizes, given = self.sizes, [x, conditions]
+        if sizes.from_averaged:
+            given.append(self._averaged_at(conditions[:, 1:]))
+        found = self._through_layers(torch.cat(given, 1), time)
+        if sizes.image_error is None:
+            return found
+        return velocity_towards(given[-1] + found if sizes.from_averaged else found, x, time, sizes.image_error)
 
     def _averaged_at(self, places: Tensor) -> Tensor:
         """The averaged image (B, 1, D, H, W) at coordinates x, y, z (B, 3, D, H, W)."""
