@@ -1,9 +1,6 @@
 """MISPEL's experiment: its people, its rows, its controls, and expectations judged."""
 
-import json
-
 import pytest
-import sweep_mispel
 import torch
 
 from harmony_lite import ledger
@@ -68,24 +65,3 @@ def test_every_expectation_has_a_verdict():
     assert finding["mean"] == pytest.approx((ssim[0] - ssim[1]).mean()) and finding["people"] == len(ssim[0]) == 18
     with pytest.raises(KeyError, match="Table 2 | ssim | none"):
         mispel.measured_rows(ROWS, "Table 2 | ssim", "none")
-
-
-def test_the_sweeps_hold_every_condition():
-    found = mispel.sweeps("quick")
-    wanted = {}
-    for condition in sweep_mispel.conditions():
-        wanted.setdefault(condition.part, []).append(condition.name)
-    assert {part: sorted(names) for part, names in found.items()} == {p: sorted(names) for p, names in wanted.items()}
-    training, validation, test = travelling_people(mispel.PEOPLE_ON, QUICK)
-    for condition in sweep_mispel.conditions():
-        one = found[condition.part][condition.name]
-        group = validation if condition.group == "validation" else test.subset(range(sweep_mispel.TEST_PEOPLE))
-        assert tuple(one["people"]) == group.subjects and not set(one["people"]) & set(training.subjects)
-        assert all(len(values) == len(group) for values in one["values"].values())
-        assert len(one["made"]["commit"]) == 40
-    with pytest.raises(FileNotFoundError, match="wanted what data_scripts/sweep_mispel.py writes"):
-        mispel.sweeps("full")
-
-
-def test_the_sweeps_are_numbers_that_json_can_hold():
-    json.dumps(mispel.sweeps("quick"), allow_nan=False)

@@ -19,6 +19,7 @@ from harmony_lite.papers.blindharmony import experiment as blindharmony
 from harmony_lite.papers.mispel import experiment as mispel
 from harmony_lite.papers.published import load
 from harmony_lite.papers.published import names as papers
+from harmony_lite.papers.recipes import recipes
 from harmony_lite.profiles import QUICK
 
 UNTOUCHED = {"Source", "Source domain", "No harmonization", "RAW"}
@@ -61,13 +62,9 @@ def test_verdicts_are_those_of_the_values(results):
 def test_no_claim_holds_or_is_contradicted_on_weights_that_had_not_converged(results):
     cards = [weights.read_card(path) for path in weights.SHIPPED.glob("*.safetensors")]
     brief = {card.sha256 for card in cards if card.converged is False}
-    judges = {"white-matter U-Net": "white-matter-unet", "structure U-Net": "structure-unet"}
-    brief_judges = {
-        name
-        for name, files in judges.items()
-        for path in weights.SHIPPED.glob(f"{files}.*.safetensors")
-        if weights.read_card(path).converged is False
-    }
+    judges = {one.label: one.untrained().classifier for one in recipes() if one.name not in methods()}
+    files = {weights.SHIPPED / f"{label}.quick.safetensors": name for label, name in judges.items()}
+    brief_judges = {name for path, name in files.items() if weights.read_card(path).converged is False}
     rows = {ledger.cell_name(row): row for row in results["rows"]}
     for claim in load(results["paper"]).claims:
         claim = claim.among(rows)

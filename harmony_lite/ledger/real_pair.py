@@ -39,7 +39,7 @@ TO_ONE_LOOK = "real pair, both to one look"
 ON_OTHER_SLICES = "real pair, trained on its other slices"
 BLURS = {f"source, blurred by {width:g} mm": width for width in (0.7, 1.4, 2.8)}  # of its slices
 BLIND = (
-    *beside("percentile", "affine-match", "histogram-matching", "nyul", "blindharmony"),
+    *beside("percentile", "affine-match", "histogram-matching", "nyul", "blindharmony", "blindharmonydiff"),
     Entry("ascent without the flow", "blindharmony", "ours", changes=(("use_flow", False),)),
 )
 ENTRIES = beside("percentile", "affine-match", "histogram-matching", "nyul", "white-stripe", "n4", "ssimh")

@@ -13,8 +13,8 @@ In reading order; the edges, Equations 1 and 2, are in `harmony_lite.images.edge
 - refinement.py: towards the source, by correlation or by mutual information;
 - harmonizer.py: all of it as a method, Equation 4;
 - recipe.py: on which people the shipped weights were trained, the comparators' and the judges' too;
-- experiment.py: Tables 1, 2 and S2, so far the comparators' rows; published.toml: what the paper prints, claims and
-  numbers; results.PROFILE.json: what came out here.
+- experiment.py: Tables 1 to 4, S2 and S3, Figures 6 and 7; published.toml: what the paper prints, claims and numbers;
+  results.PROFILE.json and sweeps.PROFILE.json: what came out here.
 """
 
 METHODS = {"blindharmonydiff": "harmony_lite.papers.blindharmonydiff.harmonizer:BlindHarmonyDiff"}
