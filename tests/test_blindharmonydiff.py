@@ -475,6 +475,20 @@ def test_the_twin_for_slices_takes_each_by_itself(target):
     assert found.shape == (1, 1, 28, 32, 26) and torch.isfinite(found).all()
 
 
+def test_refined_slice_by_slice_the_brightness_of_each_slice_does_not_matter(target):
+    method = BlindHarmonyDiff(TINY, replace(FAST, inside=True)).fit(TargetOnly(target), progress=False)
+    scan, mask = target.images[:1] * target.mask[:1], target.mask[:1]
+    shaded = scan * torch.linspace(0.6, 1.4, scan.shape[-1])
+    begun = torch.rand(scan.shape, generator=torch.Generator().manual_seed(0)) * mask
+    low, high = method.ends
+
+    def gap(slice_by_slice):
+        one = method.with_inference(slice_by_slice=slice_by_slice)
+        return float((one.finish(begun, scan, mask) - one.finish(begun, shaded, mask)).abs().max()) / (high - low)
+
+    assert gap(True) < 1e-4 < 1e-2 < gap(False)
+
+
 def test_an_interrupted_training_goes_on_to_the_same_numbers(target, tmp_path):
     view, whole = TargetOnly(target), BlindHarmonyDiff(TINY, FAST)
     whole.fit(view, progress=False)

@@ -174,8 +174,9 @@ def threshold_for(strength: Tensor, wanted: int, *, count: int, low: float = LOW
     if not len(candidates):
         raise ValueError("volume: found no edge in it, wanted an image with contrast")
     if len(candidates) <= wanted:
-        found = f"found edges in {len(candidates) / count:.2%} of the voxels, wanted {wanted / count:.2%}"
-        warnings.warn(f"volume: {found}; all of them are taken. With less background there are more", stacklevel=2)
+        if len(candidates) < wanted - TOLERANCE * count:
+            found = f"found edges in {len(candidates) / count:.2%} of the voxels, wanted {wanted / count:.2%}"
+            warnings.warn(f"volume: {found}; all of them are taken. With less background there are more", stacklevel=2)
         return 0.0
     last = float(candidates.kthvalue(len(candidates) - wanted + 1).values)  # of so many, the weakest
     few, many = last / low, math.nextafter(last, 0)  # thresholds with at most, and with at least, so many edges

@@ -228,8 +228,8 @@ class BlindHarmonyDiff(Harmonizer):
         return (low + found * (high - low)) * mask
 
     def _refine(self, image: Tensor, source: Tensor, inside: Tensor) -> None:
-        """Refine an image (1, D, H, W) in place; one of a network for slices slice by slice, as the paper does."""
-        heights = range(image.shape[-1]) if self._in_slices else [slice(None)]
+        """Refine an image (1, D, H, W) in place."""
+        heights = range(image.shape[-1]) if self.inference.slice_by_slice else [slice(None)]
         for k in heights:
             voxels = inside[..., k] if self.inference.inside else torch.ones_like(inside[..., k])
             wanted = source[..., k][voxels]

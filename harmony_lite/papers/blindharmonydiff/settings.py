@@ -85,12 +85,15 @@ class InferenceSettings:
         start: of `STARTS`: what the sampler is given, and so where the refinement begins.
         inside: whether the correlation is that of the voxels in the mask; of the whole volume in the public code, where
             the background, which is dark in both, makes most of it.
+        slice_by_slice: whether each axial slice follows the source by itself, so that a shading along z can be followed
+            too.
     """
 
     sampler: SamplerSettings = field(default_factory=SamplerSettings)
     refinement: RefinementSettings = field(default_factory=RefinementSettings)
     start: str = STARTS[0]
     inside: bool = False
+    slice_by_slice: bool = False
 
     def __post_init__(self) -> None:
         if self.start not in STARTS:
@@ -169,10 +172,11 @@ def inference_of(variant: str) -> InferenceSettings:
 
     `paper` and `released` step by 0.02 and 0.005 on scans scaled to [0, 1], all voxels counted; `ours` and `slices`
     step by a share of the image's own variance in the mask, so that neither size nor range nor background matters.
+    `slices` is refined slice by slice, as the paper's twin is.
     """
     if variant not in VARIANTS:
         raise ValueError(f"variant: found {variant!r}, wanted one of {', '.join(VARIANTS)}")
     if variant in ("paper", "released"):
         step = 0.02 if variant == "paper" else 0.005
         return InferenceSettings(refinement=RefinementSettings(step=step, unit="voxels"))
-    return InferenceSettings(inside=True)
+    return InferenceSettings(inside=True, slice_by_slice=variant == "slices")
