@@ -48,12 +48,13 @@ def sweep(conditions: Iterable[Any], measured: Callable[[Any], dict[str, Any]], 
     torch.set_num_threads(1)
     os.environ["TQDM_DISABLE"] = "1"
     folder = cache_folder() / "sweeps" / f"{active().name}-{code_hash()}"
+    made = here()  # before the first file is replaced, which makes the checkout dirty
     content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     for condition in tqdm([c for c in conditions if c.part in asked], desc="sweeps", unit="training", disable=False):
         kept = folder / f"{path.parent.name}, {condition.part}, {condition.name}.json"
         if not kept.is_file():
             kept.parent.mkdir(parents=True, exist_ok=True)
-            found = {**measured(condition), "made": here()}
+            found = {**measured(condition), "made": made}
             with written_whole(kept) as part:
                 part.write_text(json.dumps(found), encoding="utf-8")
         content.setdefault(condition.part, {})[condition.name] = json.loads(kept.read_text(encoding="utf-8"))
