@@ -210,6 +210,17 @@ def test_the_result_comes_in_the_targets_units(fitted, person):
     assert float(fitted.harmonize(image, mask=inside).max()) > 100
 
 
+def test_a_slice_with_one_voxel_of_brain_comes_out_finite(fitted, person):
+    """The top of a brain may be one voxel, which has no deviation."""
+    image, inside = (values[None, None].clone() for values in person)
+    top = int(inside.any(2).any(2)[0, 0].nonzero()[-1])
+    where = inside[..., top].nonzero()[0]
+    inside[..., top] = False
+    inside[(*where.tolist(), top)] = True
+    result = fitted.harmonize(image, mask=inside)
+    assert bool(torch.isfinite(result).all()) and float(result[(*where.tolist(), top)]) > 0
+
+
 def test_a_loaded_prior_gives_nearly_the_same(fitted, person):
     """The averaged slices are kept in 8 bits and in blocks."""
     image, inside = (values[None, None] for values in person)

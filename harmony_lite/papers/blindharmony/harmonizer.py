@@ -179,7 +179,9 @@ class BlindHarmony(Harmonizer):
         if self.loop.start == "at the same height":
             return starts
         mean, deviation = moments[heights.cpu()].T[..., None, None, None]
-        averaged = [torch.stack([x[m].mean(), x[m].std()]) for x, m in zip(starts, masks.cpu(), strict=True)]
+        inside = [x[m] for x, m in zip(starts, masks.cpu(), strict=True)]
+        # a slice with one voxel of brain has no deviation, and n - 1 would make a NaN of it
+        averaged = [torch.stack([values.mean(), values.std(correction=min(1, len(values) - 1))]) for values in inside]
         flat_mean, flat_deviation = torch.stack(averaged).T[..., None, None, None]
         stretched = (starts - flat_mean) * deviation / flat_deviation.clamp_min(1e-6) + mean
         return stretched.clamp(0, 1) * masks.cpu()
