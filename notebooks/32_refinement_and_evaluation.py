@@ -297,7 +297,9 @@ for axes_of_one, one, where in zip(axes, (person, second), ("Vida", "Vision"), s
     pictures["target"] = one.scans(target)
     for axis, (name, volume) in zip(axes_of_one, pictures.items(), strict=True):
         image(axis, volume[0, 0, ..., z], (low, high), title=name)
-figure.suptitle("Two simulated people: the scan, six results, and the person's own scan on the target", fontsize=10)
+figure.suptitle(
+    "Two simulated people: the scan, six results, the person's own scan on the target; few steps: 4 for 15", fontsize=10
+)
 alt = "Two rows of eight slices: the source scan, six harmonized images and the target's scan, of one person on the Vida above and of another on the Vision below."
 show(figure, alt=alt)
 
@@ -411,7 +413,7 @@ assert measured["slices"] > measured["volumes"]
 
 # %% tags=["folded"]
 # @title Seen from the side, after Figure 5
-figure, axes = panels(4, size=(7.6, 2.4))
+figure, axes = panels(4, size=(7.6, 2.7))
 for axis, (name, volume) in zip(axes, seen.items(), strict=True):
     image(axis, volume[0, 0, :, volume.shape[3] // 2], title=f"{name}\nsteps along z: {measured[name]:.2f}")
 figure.suptitle("One simulated person, coronal; before the refinement", fontsize=10)
@@ -697,7 +699,7 @@ table
 # **What to notice.** No verdict says *holds here*, and none says *contradicted here*: the network's validation was still falling when its training ended, and the verdicts know it.
 # Read the third column instead.
 # What the refinement does, all comparisons bear out: cross-correlation above nothing, lesions that come back, T2 that must not be refined.
-# What the third dimension and the multi-stride patches are said to do is not borne out, and sections 5 and 6 say how far we know why.
+# That volumes pass slices in PSNR is not borne out, nor that a fifth of multi-stride patches helps; sections 5 and 6 say how far we know why.
 # A larger network, trained on a GPU, may change the rows that rest on the drawn image.
 #
 # ## What to take away

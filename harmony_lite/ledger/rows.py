@@ -164,11 +164,15 @@ def _table_lines(place: str, cells: Sequence[Row]) -> Iterator[str]:
 
 
 def decimals(paper: str, place: str, measure: str) -> int:
-    """Digits after the point of ours: as many as the paper prints in the table, and three where 1 is the most."""
+    """Digits after the point of ours: as many as the paper prints in the table, and three where 1 is the most.
+
+    A measure of ours that the table does not print has three, too.
+    """
     if paper == REAL_PAIR:
         return 2 if measure == "psnr" else 4
     cells = [cell for cell in load(paper).table(place).cells if cell.measure.name == measure]
-    return max([3 if cells[0].measure.unit == "1" else 0, *(len(cell.printed.partition(".")[2]) for cell in cells)])
+    three = not cells or cells[0].measure.unit == "1"
+    return max([3 if three else 0, *(len(cell.printed.partition(".")[2]) for cell in cells)])
 
 
 def as_printed(row: Row) -> str:
