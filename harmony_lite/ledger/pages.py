@@ -142,8 +142,13 @@ def _printed_table(paper: Paper, table: Table, cells: Sequence[Row]) -> Iterator
     for measure in dict.fromkeys(cell.measure for cell in table.cells):
         printed = [cell for cell in table.cells if cell.measure == measure]
         yield f"**{measure.name}**{_unit(measure)}\n"
-        yield from _measure_table(paper, table.place, measure, printed, by_id)
+        yield from _measure_table(paper, table.place, measure.name, printed, by_id)
         yield from _judged_by(row for row in cells if row.words[1] == measure.name)
+    in_print = {cell.measure.name for cell in table.cells}
+    for name in dict.fromkeys(row.words[1] for row in cells if row.words[1] not in in_print):
+        yield f"**{name}**, not printed\n"
+        yield from _measure_table(paper, table.place, name, (), by_id)
+        yield from _judged_by(row for row in cells if row.words[1] == name)
 
 
 def _unit(measure: Measure) -> str:
@@ -152,16 +157,16 @@ def _unit(measure: Measure) -> str:
 
 
 def _measure_table(
-    paper: Paper, place: str, measure: Measure, printed: Sequence[Cell], by_id: dict[str, Row]
+    paper: Paper, place: str, measure: str, printed: Sequence[Cell], by_id: dict[str, Row]
 ) -> Iterator[str]:
     """Rows by conditions; each cell the printed number above ours."""
-    digits = decimals(paper.name, place, measure.name)
+    digits = decimals(paper.name, place, measure)
     conditions = list(dict.fromkeys(cell.condition for cell in printed))
-    own = [row for row in by_id.values() if row.rule != PRINTED and row.words[1] == measure.name]
+    own = [row for row in by_id.values() if row.rule != PRINTED and row.words[1] == measure]
     conditions += [word for word in dict.fromkeys(row.words[3] for row in own) if word not in conditions]
     lines = []
     for name in dict.fromkeys([cell.row for cell in printed] + [row.words[2] for row in own]):
-        found = [by_id.get(" | ".join((place, measure.name, name, condition))) for condition in conditions]
+        found = [by_id.get(" | ".join((place, measure, name, condition))) for condition in conditions]
         is_printed = any(row is not None and row.rule == PRINTED for row in found)
         computed = any(row is not None and row.ours for row in found)
         head = name if is_printed else f"*{name}*"

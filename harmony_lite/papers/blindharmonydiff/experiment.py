@@ -9,6 +9,8 @@ begins.
 Two figures of the paper get numbers. Figure 6: what is left of a lesion that was planted into the scan of one scanner,
 against how far the refinement goes. Figure 7: a T2-weighted scan, which has no cross-correlation to be refined by.
 
+Table S4 and section 4.3 compare trainings, which are those of `data_scripts/sweep_blindharmonydiff.py`.
+
 A scan's image is sampled once from its edges; the rows of Table 4 and of Figure 6 refine it in different ways.
 """
 
@@ -52,6 +54,12 @@ SOURCES = {condition: presets[0] for condition, presets in load("blindharmonydif
 PEOPLE_ON = (TARGET, *SOURCES.values())
 NAME = "blindharmonydiff"
 T2 = "t2_spin_echo"  # Figure 7; the paper names no protocol
+SWEPT = {  # printed cells that a short training of the sweep holds: place, row, condition; its part and name
+    ("section 4.3", "0 %", "target domain"): ("volumes", "0 %"),
+    ("Table S4", "Simple patch", "3D"): ("volumes", "0 %"),
+    ("Table S4", "Multi-stride patch", "3D"): ("volumes", "20 %"),
+    **{("Table S4", row, "2D"): ("slices", row) for row in ("Simple patch", "Multi-stride patch", "Whole image")},
+}
 LESION_ON = "Vida"  # Figure 6; the paper does not say whose scan is shown
 STEPS = (0.05, 0.1, 0.2, 0.3, 0.5)  # c of the refinement, along the curve
 TISSUES = (1, 2, 3)
