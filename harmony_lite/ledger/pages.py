@@ -139,15 +139,12 @@ def _printed_table(paper: Paper, table: Table, cells: Sequence[Row]) -> Iterator
     if table.note:
         yield f"{table.note[0].upper()}{table.note[1:]}.\n"
     by_id = {row.id: row for row in cells}
-    for measure in dict.fromkeys(cell.measure for cell in table.cells):
-        printed = [cell for cell in table.cells if cell.measure == measure]
-        yield f"**{measure.name}**{_unit(measure)}\n"
-        yield from _measure_table(paper, table.place, measure.name, printed, by_id)
-        yield from _judged_by(row for row in cells if row.words[1] == measure.name)
-    in_print = {cell.measure.name for cell in table.cells}
-    for name in dict.fromkeys(row.words[1] for row in cells if row.words[1] not in in_print):
-        yield f"**{name}**, not printed\n"
-        yield from _measure_table(paper, table.place, name, (), by_id)
+    heads = {cell.measure.name: _unit(cell.measure) for cell in table.cells}
+    heads |= {row.words[1]: ", not printed" for row in cells if row.words[1] not in heads}
+    for name, about in heads.items():
+        printed = [cell for cell in table.cells if cell.measure.name == name]
+        yield f"**{name}**{about}\n"
+        yield from _measure_table(paper, table.place, name, printed, by_id)
         yield from _judged_by(row for row in cells if row.words[1] == name)
 
 
