@@ -21,6 +21,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 from harmony_lite.images.checks import check_mask
 from harmony_lite.images.normalize import subject_percentile
 from harmony_lite.nets.draws import first_weights, held_out
+from harmony_lite.nets.volume_norm import VolumeNorm
 from harmony_lite.profiles import sized
 from harmony_lite.tasks.target_network import TargetNetwork
 from harmony_lite.training import CURVE_POINTS, train
@@ -95,7 +96,7 @@ def _block(inputs: int, outputs: int) -> nn.Sequential:
         nn.Conv3d(inputs, outputs, 3, padding=1),
         nn.ReLU(),
         nn.Conv3d(outputs, outputs, 3, padding=1, bias=False),  # normalization brings its own offset
-        nn.BatchNorm3d(outputs),
+        VolumeNorm(outputs),
         nn.ReLU(),
         nn.MaxPool3d(2),
     )

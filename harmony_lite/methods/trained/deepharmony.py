@@ -19,6 +19,7 @@ from harmony_lite.cohort import Needs, Scans
 from harmony_lite.images.normalize import pad_to_multiple
 from harmony_lite.methods.trained.domain_networks import Lesson, Pieces, VolumeNetworks
 from harmony_lite.nets.draws import first_weights
+from harmony_lite.nets.volume_norm import VolumeNorm
 from harmony_lite.profiles import sized
 from harmony_lite.training import DECIBEL
 
@@ -120,7 +121,7 @@ def _two_convolutions(inputs: int, outputs: int, side: int) -> nn.Sequential:
     for channels in (inputs, outputs):
         # normalization brings its own offset
         convolution = nn.Conv3d(channels, outputs, side, padding=side // 2, bias=False)
-        layers += [convolution, nn.BatchNorm3d(outputs), nn.LeakyReLU()]
+        layers += [convolution, VolumeNorm(outputs), nn.LeakyReLU()]
     return nn.Sequential(*layers)
 
 
