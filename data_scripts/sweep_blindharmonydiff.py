@@ -3,8 +3,10 @@
     python data_scripts/sweep_blindharmonydiff.py [PART ...]
 
 Parts: `volumes`, the share of multi-stride patches from none to all, Figure 2; `slices`, simple patches, multi-stride
-patches and whole images, Table S4. Measured is the target's own image drawn from its own edges, on test people, not
-refined. Nothing is chosen by it. Writes `harmony_lite/papers/blindharmonydiff/sweeps.PROFILE.json`.
+patches and whole images, Table S4; `no averaged image`, the first two shares once more with a network that looks
+nothing up, and so has to learn where in the brain a patch lies. Expected there: multi-stride patches help.
+Measured is the target's own image drawn from its own edges, on test people, not refined. Nothing is chosen by it.
+Writes `harmony_lite/papers/blindharmonydiff/sweeps.PROFILE.json`.
 """
 
 from __future__ import annotations
@@ -42,12 +44,14 @@ class Condition:
         name: by what the result is known.
         multi_stride: share of the patches.
         whole: whether a patch is a whole slice.
+        averaged: whether the network looks up the averaged image of the target.
     """
 
     part: str
     name: str
     multi_stride: float
     whole: bool = False
+    averaged: bool = True
 
 
 def conditions() -> Iterator[Condition]:
@@ -57,18 +61,21 @@ def conditions() -> Iterator[Condition]:
     yield Condition("slices", "Simple patch", 0.0)
     yield Condition("slices", "Multi-stride patch", 0.2)
     yield Condition("slices", "Whole image", 0.0, whole=True)
+    for share in SHARES[:2]:
+        yield Condition("no averaged image", f"{100 * share:.0f} %", share, averaged=False)
 
 
 def method_for(condition: Condition, sides: tuple[int, ...]) -> BlindHarmonyDiff:
     """A method to be trained; a batch of whole slices has as many pixels as one of patches, nearly."""
-    method = BlindHarmonyDiff.from_variant("ours" if condition.part == "volumes" else "slices")
+    method = BlindHarmonyDiff.from_variant("slices" if condition.part == "slices" else "ours")
     training = replace(method.settings.training, training_steps=STEPS)
     patches: PatchSettings = replace(training.patches, multi_stride=condition.multi_stride)
     if condition.whole:
         x, y, _ = patches.size
         count = round(training.batch * x * y / (sides[0] * sides[1]))
         training, patches = replace(training, batch=count), replace(patches, size=(*sides[:2], 1))
-    method.settings = replace(method.settings, training=replace(training, patches=patches))
+    network = replace(method.settings.network, from_averaged=condition.averaged)
+    method.settings = replace(method.settings, network=network, training=replace(training, patches=patches))
     return method
 
 
