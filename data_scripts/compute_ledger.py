@@ -6,10 +6,10 @@
 Writes `harmony_lite/papers/PAPER/results.PROFILE.json`, and `harmony_lite/ledger/real_pair.PROFILE.json` where the real
 scans are there.
 What is done for one person is kept in the cache folder: an interrupted run goes on where it stopped. Nothing that was
-made by other code than the present one is taken over. `--verdicts` measures nobody: it judges the claims anew on the
-stored values, as after a change of what a weights' card says. `--rows` measures some rows alone, as of a comparator
-that comes later, and puts them beside the stored ones. Rows without a method are measured again with them, and have to
-come out as stored, or nothing is written.
+made by other code than the present one is taken over. `--verdicts` measures nobody: it takes over what the paper's
+sweep holds and judges the claims anew on the stored values, as after a change of what a weights' card says. `--rows`
+measures some rows alone, as of a comparator that comes later, and puts them beside the stored ones. Rows without a
+method are measured again with them, and have to come out as stored, or nothing is written.
 """
 
 from __future__ import annotations
@@ -44,11 +44,12 @@ from harmony_lite.images import nifti
 from harmony_lite.interruption import terminated_as_interrupted
 from harmony_lite.ledger import cell_name, real_pair, rows, text
 from harmony_lite.ledger.convergence import trained_too_briefly
-from harmony_lite.ledger.results import real_pair_path, results, results_path, write
+from harmony_lite.ledger.results import WORDS, real_pair_path, results, results_path, write
 from harmony_lite.ledger.rows import REAL_PAIR
 from harmony_lite.ledger.verdicts import judge
 from harmony_lite.papers import experiments
 from harmony_lite.papers.published import load
+from harmony_lite.papers.sweeps import SHORT_TRAINING
 from harmony_lite.profiles import active
 from harmony_lite.storage import cache_folder, written_whole
 from harmony_lite.weights import current_commit, current_hardware
@@ -194,7 +195,7 @@ def start_worker(folders: dict[str | None, Path]) -> None:
 
 
 def assembled(paper: str, some: Sequence[str] = ()) -> dict[str, Any]:
-    """A paper's results file: how it was made, a row per cell with a value per person, and the verdicts.
+    """A paper's results without the verdicts: how they were made, a row per cell with a value per person.
 
     With the names of some rows these alone, as they were measured without the others.
     """
@@ -214,7 +215,6 @@ def assembled(paper: str, some: Sequence[str] = ()) -> dict[str, Any]:
             {name: ", ".join(sorted({person["made"][name] for person in people})) for name in people[0]["made"]},
         ),
         "rows": rows,
-        "claims": verdicts(paper, rows),
     }
 
 
@@ -245,12 +245,29 @@ def with_rows(stored: dict[str, Any], found: dict[str, Any], names: Sequence[str
         rows.insert(max(table, default=len(rows) - 1) + 1, row)
     earlier = [one for one in stored["made"].get("added", []) if not set(one["rows"]) <= set(names)]
     added = {"rows": list(names), **{word: found["made"][word] for word in ("commit", "hardware", "date")}}
-    return {
-        **stored,
-        "made": {**stored["made"], "added": [*earlier, added]},
-        "rows": rows,
-        "claims": verdicts(stored["paper"], rows),
-    }
+    return {**stored, "made": {**stored["made"], "added": [*earlier, added]}, "rows": rows}
+
+
+def judged(results: dict[str, Any]) -> dict[str, Any]:
+    """A results file: measured rows, cells of short trainings as the paper's sweep holds them now, and the verdicts."""
+    paper = results["paper"]
+    rows = [row for row in results["rows"] if row["variant"] != SHORT_TRAINING]
+    for words, values in experiments.swept(paper):
+        head = dict(zip(WORDS, words, strict=True))
+        of = {"tier": "ii", "method": paper.replace("_", "-"), "variant": SHORT_TRAINING, "by": "", "weights": ""}
+        rows.append({**head, **of, **_numbers(values)})
+    return {**results, "rows": rows, "claims": verdicts(paper, rows)}
+
+
+def verdicts(paper: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """The verdict on every claim whose cells have all been measured."""
+    values = {cell_name(row): row["values"] for row in rows}
+    found, too_brief = {}, trained_too_briefly(rows)
+    for claim in load(paper).claims:
+        finding = judge(claim, values, generator=torch.Generator().manual_seed(0), too_brief=too_brief)
+        if finding is not None:
+            found[claim.id] = asdict(finding)
+    return found
 
 
 def made(people: list[str], minutes: float, where: dict[str, str]) -> dict[str, Any]:
@@ -279,31 +296,22 @@ def _row(group: tuple[dict, ...], hashes: dict[tuple[str, str], dict[str, str]])
     head = {name: group[0][name] for name in names}
     if any({name: one[name] for name in names} != head for one in group):
         raise ValueError(f"{head}: found other cells at this place for other people, wanted the same for all")
-    values = [float(f"{one['value']:.{DIGITS}g}") for one in group]
+    weights = _weights(hashes.get((head["method"], head["variant"]), {}), group[0]["target"])
+    return {**head, "weights": weights, **_numbers([one["value"] for one in group])}
+
+
+def _numbers(values: Sequence[float]) -> dict[str, Any]:
+    """A cell's mean with its 95 % interval, and the values themselves, to `DIGITS` significant digits."""
+    values = [float(f"{value:.{DIGITS}g}") for value in values]
     interval = bootstrap_interval(values, generator=torch.Generator().manual_seed(0))
-    return {
-        **head,
-        "weights": _weights(hashes.get((head["method"], head["variant"]), {}), group[0]["target"]),
-        **{name: float(f"{getattr(interval, name):.{DIGITS}g}") for name in ("mean", "low", "high")},
-        "values": values,
-    }
+    numbers = {name: float(f"{getattr(interval, name):.{DIGITS}g}") for name in ("mean", "low", "high")}
+    return {**numbers, "values": values}
 
 
 def _weights(by_target: dict[str, str], target: str) -> str:
     """The hash behind a cell; several, with + between, where it is of several targets."""
     hashes = [by_target.get(target, "")] if target else list(by_target.values())
     return "+".join(one for one in hashes if one)
-
-
-def verdicts(paper: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """The verdict on every claim whose cells have all been measured."""
-    values = {cell_name(row): row["values"] for row in rows}
-    found, too_brief = {}, trained_too_briefly(rows)
-    for claim in load(paper).claims:
-        finding = judge(claim, values, generator=torch.Generator().manual_seed(0), too_brief=too_brief)
-        if finding is not None:
-            found[claim.id] = asdict(finding)
-    return found
 
 
 def measure_real_pair() -> Path | None:
@@ -347,8 +355,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if given.verdicts:
         for paper in papers:
             if content := results(paper):
-                content["claims"] = verdicts(paper, content["rows"])
-                tqdm.write(str(write(results_path(paper), content)))
+                tqdm.write(str(write(results_path(paper), judged(content))))
         return
     if given.rows and not (len(papers) == 1 and experiments.measures_rows(papers[0]) and results(papers[0])):
         parser.error(f"rows: found {', '.join(papers)}, wanted one paper that has results and is measured by rows")
@@ -364,7 +371,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 content = with_rows(results(paper), content, given.rows)
             except ValueError as error:
                 sys.exit(f"{error}; {results_path(paper)} is left as it is")
-        tqdm.write(str(write(results_path(paper), content)))
+        tqdm.write(str(write(results_path(paper), judged(content))))
     if not given.papers:
         measure_real_pair()
     print(text([row for row in rows() if row.paper in papers and row.claim]))

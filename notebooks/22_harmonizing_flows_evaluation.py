@@ -45,6 +45,7 @@ if "google.colab" in sys.modules:
 import numpy as np
 import pandas as pd
 import torch
+from IPython.display import display
 from matplotlib import colormaps
 from matplotlib.colors import ListedColormap
 from scipy import ndimage
@@ -591,16 +592,8 @@ print("one person, setting A:", {name: round(float(value), 1) for name, value in
 # *Training too short here* stands where a network behind the numbers was still getting better when its training ended.
 
 # %%
-verdicts = {}
-for claim in paper.claims:
-    at = results["claims"].get(claim.id)
-    if at is not None:
-        span = f"{at['mean']:+.2f} [{at['low']:+.2f}, {at['high']:+.2f}]"
-        verdicts[claim.id] = [claim.claim, at["verdict"], f"{at['held']} of {at['comparisons']}", span]
-columns = ["claim", "verdict", "comparisons that hold", "the one nearest to failing"]
 with pd.option_context("display.max_colwidth", None):
-    table = pd.DataFrame(verdicts, index=columns).T
-table
+    display(ledger.verdict_table("harmonizing_flows", "quick"))
 
 # %% [markdown]
 # *Training too short here* is the verdict wherever a network behind the numbers was still getting better when its training on two cores ended, and that is nearly everywhere.

@@ -8,8 +8,9 @@ import compute_ledger
 import pytest
 
 from harmony_lite.evaluate.fits import Fit
-from harmony_lite.ledger.results import results_path, write
+from harmony_lite.ledger.results import cell_name, results_path, write
 from harmony_lite.papers import experiments
+from harmony_lite.papers.sweeps import SHORT_TRAINING
 from harmony_lite.profiles import QUICK
 
 MADE = {"commit": "c", "hardware": "h", "date": "2026-01-01"}
@@ -61,7 +62,7 @@ def test_results_hold_every_person_the_mean_and_the_weights(folder):
     keep("blindharmony", 0, 26.123456789)
     keep("blindharmony", 1, 27.0)
     path = results_path("blindharmony", folder=folder / "papers")
-    write(path, compute_ledger.assembled("blindharmony"))
+    write(path, compute_ledger.judged(compute_ledger.assembled("blindharmony")))
     found = json.loads(path.read_text())
     (row,) = found["rows"]
     assert row["values"] == [26.1235, 27.0] and row["mean"] == pytest.approx(26.5617, abs=1e-3)
@@ -193,6 +194,20 @@ def test_a_row_measured_later_stands_beside_the_stored_ones(folder):
     replaced = compute_ledger.with_rows(both, again, ("field-swap",))
     assert replaced["rows"][-1]["values"] == [29.0, 30.0] and len(replaced["rows"]) == 3
     assert len(replaced["made"]["added"]) == 1
+
+
+def test_short_trainings_fill_their_cells_and_no_others(monkeypatch):
+    """In the place of those of an earlier sweep; the claim about them is judged, and no such training decides it."""
+    of = dict.fromkeys(("tier", "method", "variant", "by", "weights"), "")
+    other = {"place": "Table 1", "measure": "psnr", "row": "SSIMH", "condition": "Vida", "values": [20.0], **of}
+    before = {**other, "place": "section 4.3", "row": "10 %", "variant": SHORT_TRAINING}
+    swept = [("section 4.3", name, share, "target domain") for name in ("psnr", "ssim") for share in ("0 %", "20 %")]
+    values = [(words, [1.0 + i, 1.5 + i]) for i, words in enumerate(swept)]
+    monkeypatch.setattr(experiments, "swept", lambda paper: values)
+    found = compute_ledger.judged({"paper": "blindharmonydiff", "made": {}, "rows": [before, other]})
+    assert [cell_name(row) for row in found["rows"]] == [cell_name(other), *(" | ".join(words) for words in swept)]
+    assert {row["variant"] for row in found["rows"][1:]} == {SHORT_TRAINING} and found["rows"][1]["mean"] == 1.25
+    assert found["claims"]["multi-stride-best-at-20"]["verdict"] == "training too short here"
 
 
 def test_a_row_is_refused_where_the_rest_came_out_otherwise(folder):

@@ -54,6 +54,18 @@ def test_a_result_gives_its_claim_a_verdict(tmp_path):
     assert all(row.verdict is None for row in ledger.rows("full", tmp_path))
 
 
+@pytest.mark.parametrize("paper", papers())
+def test_a_notebook_shows_the_verdicts_of_the_command_line(paper):
+    table = ledger.verdict_table(paper, "quick")
+    decided = {row.id: row for row in ledger.rows("quick") if row.paper == paper and row.verdict}
+    assert list(table.index) == list(decided)
+    for name, line in table.iterrows():
+        row = decided[name]
+        assert line.tolist()[:2] == [row.claim, row.verdict]
+        assert line["comparisons that hold"] == f"{row.ours['held']} of {row.ours['comparisons']}"
+        assert line["the one nearest to failing"].startswith(f"{row.ours['mean']:+.2f} [")
+
+
 def test_a_result_stands_beside_its_cell_and_rows_of_our_own_follow(tmp_path):
     stored(tmp_path, entry(), entry("affine-match (volume)"))
     found = {row.id: row for row in ledger.rows("quick", tmp_path) if row.paper == "blindharmony"}

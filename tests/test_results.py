@@ -20,7 +20,7 @@ from harmony_lite.papers.mispel import experiment as mispel
 from harmony_lite.papers.published import load
 from harmony_lite.papers.published import names as papers
 from harmony_lite.papers.recipes import recipes
-from harmony_lite.papers.sweeps import sweeps
+from harmony_lite.papers.sweeps import SHORT_TRAINING, sweeps
 from harmony_lite.profiles import QUICK
 
 UNTOUCHED = {"Source", "Source domain", "No harmonization", "RAW"}
@@ -47,9 +47,18 @@ def test_no_person_was_trained_on(results):
 
 def test_means_and_intervals_are_those_of_the_values(results):
     for row in results["rows"]:
-        assert len(row["values"]) == len(results["made"]["people"])
+        is_swept = row["variant"] == SHORT_TRAINING  # of fewer people
+        assert is_swept or len(row["values"]) == len(results["made"]["people"])
         found = bootstrap_interval(row["values"], generator=torch.Generator().manual_seed(0))
         assert [row["mean"], row["low"], row["high"]] == pytest.approx([found.mean, found.low, found.high], rel=1e-5)
+
+
+def test_cells_of_short_trainings_are_those_of_the_sweep(results):
+    found = {ledger.cell_name(row): row["values"] for row in results["rows"] if row["variant"] == SHORT_TRAINING}
+    assert found == {" | ".join(words): values for words, values in experiments.swept(results["paper"], "quick")}
+    trainings = getattr(experiments.experiment(results["paper"]), "SWEPT", {})
+    stored = sweeps(results["paper"], "quick") if trainings else {}
+    assert {(part, name) for part, names in stored.items() for name in names} == set(trainings.values())
 
 
 def test_verdicts_are_those_of_the_values(results):
@@ -70,7 +79,12 @@ def test_no_claim_holds_or_is_contradicted_on_weights_that_had_not_converged(res
     for claim in load(results["paper"]).claims:
         claim = claim.among(rows)
         cells = {cell.name for cell in (*claim.cells, *claim.against, *claim.baseline)} & set(rows)
-        rests = any(brief & set(rows[cell]["weights"].split("+")) or rows[cell]["by"] in brief_judges for cell in cells)
+        rests = any(
+            brief & set(rows[cell]["weights"].split("+"))
+            or rows[cell]["by"] in brief_judges
+            or rows[cell]["variant"] == SHORT_TRAINING
+            for cell in cells
+        )
         verdict = results["claims"].get(claim.id, {}).get("verdict")
         assert not (rests and verdict in ("holds here", "contradicted here")), claim.id
         assert rests or verdict != "training too short here", claim.id
@@ -106,13 +120,8 @@ def test_every_cell_of_a_method_that_is_here_is_computed(results):
     own = getattr(import_module(f"harmony_lite.papers.{paper.name}"), "METHODS", {})
     is_whole = any(fit.name in own for fit in experiments.fits(paper.name))  # its own method is measured
     here = {fit.name for fit in experiments.fits(paper.name)} | {row["method"] for row in results["rows"]}
-    swept = getattr(experiments.experiment(paper.name), "SWEPT", {})
     for table in ledger.printed_tables(paper):
         for cell in table.cells:
-            if (at := (table.place, cell.row, cell.condition)) in swept:  # a training, which the sweep holds
-                part, name = swept[at]
-                assert sweeps(paper.name, "quick")[part][name]["values"][cell.measure.name], cell.name
-                continue
             method = paper.methods.get(cell.row, "")  # none for what needs none, as a judge trained otherwise
             comes_later = method and method not in methods()
             has_method = bool(method) and method in here or (is_whole and not comes_later)

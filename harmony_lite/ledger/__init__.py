@@ -20,6 +20,7 @@ from harmony_lite.ledger.rows import (
     rows,
     shown,
     text,
+    verdict_table,
 )
 
 __all__ = [
@@ -39,4 +40,5 @@ __all__ = [
     "rows",
     "shown",
     "text",
+    "verdict_table",
 ]

@@ -1,4 +1,4 @@
-"""Which measured cells rest on weights that had been trained too briefly, by what the weights' cards say."""
+"""Which measured cells rest on networks that had been trained too briefly: by what cards say, and all of a sweep."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 from harmony_lite import weights
 from harmony_lite.ledger.results import cell_name
+from harmony_lite.papers.sweeps import SHORT_TRAINING
 from harmony_lite.tasks.age_network import AgeNetwork
 from harmony_lite.tasks.segmentation import WhiteMatterUNet
 from harmony_lite.tasks.structures import StructureUNet
@@ -23,10 +24,11 @@ def trained_too_briefly(rows: Iterable[Mapping[str, Any]]) -> frozenset[str]:
 
     Args:
         rows: of a results file; `weights` is the SHA-256 of the method's shipped weights, or several; `by` names the
-            judge.
+            judge; `variant` is that of a method, or `SHORT_TRAINING`.
     """
-    brief = _brief()
-    return frozenset(cell_name(row) for row in rows if {*row.get("weights", "").split("+"), row["by"]} & brief)
+    brief = _brief() | {SHORT_TRAINING}
+    words = {cell_name(row): {*row.get("weights", "").split("+"), row["by"], row.get("variant")} for row in rows}
+    return frozenset(name for name, found in words.items() if found & brief)
 
 
 @cache

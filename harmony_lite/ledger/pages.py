@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from harmony_lite.ledger.real_pair import ON_OTHER_SLICES, TO_ONE_LOOK
 from harmony_lite.ledger.results import results
@@ -26,6 +27,7 @@ from harmony_lite.ledger.rows import (
 from harmony_lite.papers.experiments import computed_papers, experiment
 from harmony_lite.papers.printed import Cell, Item, Measure, Paper, Table
 from harmony_lite.papers.published import load, names
+from harmony_lite.papers.sweeps import SHORT_TRAINING
 from harmony_lite.profiles import active
 
 __all__ = ["MARKERS", "pages"]
@@ -145,7 +147,7 @@ def _printed_table(paper: Paper, table: Table, cells: Sequence[Row]) -> Iterator
         printed = [cell for cell in table.cells if cell.measure.name == name]
         yield f"**{name}**{about}\n"
         yield from _measure_table(paper, table.place, name, printed, by_id)
-        yield from _judged_by(row for row in cells if row.words[1] == name)
+        yield from _judged_by(paper, [row.ours for row in cells if row.words[1] == name and row.ours])
 
 
 def _unit(measure: Measure) -> str:
@@ -182,15 +184,18 @@ def _cell(row: Row | None, digits: int, computed: bool) -> str:
     return f"{published or '–'}<br>**{mean}** {interval}" if mean else published
 
 
-def _judged_by(cells: Iterator[Row]) -> Iterator[str]:
-    ours = [row.ours for row in cells if row.ours]
+def _judged_by(paper: Paper, ours: Sequence[dict[str, Any]]) -> Iterator[str]:
     if not ours:
         return
+    short = [entry for entry in ours if entry["variant"] == SHORT_TRAINING]
     tiers = [TIERS[tier] for tier in dict.fromkeys(entry["tier"] for entry in ours)]
     judges = [judge for judge in dict.fromkeys(entry["by"] for entry in ours) if judge]
-    people = ", ".join(str(count) for count in dict.fromkeys(entry["people"] for entry in ours))
+    people = ", ".join(str(count) for count in dict.fromkeys(entry["people"] for entry in ours if entry not in short))
     by = f", judged by {' and '.join(judges)}" if judges else ""
-    yield f"\nIn each cell the printed number stands above ours: {'; '.join(tiers)}, {people} people{by}.\n"
+    said = [f"{people} people{by}"] if people else []
+    if short:
+        said.append(f"short trainings of `data_scripts/sweep_{paper.name}.py`, {short[0]['people']} people")
+    yield f"\nIn each cell the printed number stands above ours: {'; '.join(tiers)}, {'; '.join(said)}.\n"
 
 
 def _item(item: Item) -> list[str]:

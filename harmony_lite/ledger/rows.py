@@ -13,13 +13,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from harmony_lite.ledger.results import cell_name, real_pair_results, results
 from harmony_lite.papers.published import Cell, Claim, Paper, Table, load, names
 from harmony_lite.profiles import active
 
 __all__ = [
     "NOT_COMPUTED", "OWN_ROW", "PRINTED", "REAL_PAIR", "Row", "as_json", "as_printed", "decimals", "finding_shown",
-    "printed_tables", "rows", "shown", "text",
+    "printed_tables", "rows", "shown", "text", "verdict_table",
 ]  # fmt: skip
 
 NOT_COMPUTED = "not computed yet"
@@ -121,6 +123,22 @@ def _cell_row(paper: str, cell: Cell, entry: Mapping[str, Any] | None, profile: 
 
 def _ours(entry: Mapping[str, Any]) -> dict[str, Any]:
     return {key: entry[key] for key in _OURS} | {"people": len(entry["values"])}
+
+
+def verdict_table(paper: str, profile: str | None = None) -> pd.DataFrame:
+    """The paper's claims that have a verdict, as a notebook shows them: one a line, by their names.
+
+    Columns: the claim; the verdict; how many comparisons hold; the gain of the one nearest to failing, in the measure's
+    unit, with its 95 % interval over people.
+    """
+    lines = {}
+    for row in _rows_of(load(paper), profile or active().name, None):
+        if row.verdict is not None:
+            held = f"{row.ours['held']} of {row.ours['comparisons']}"
+            gain = f"{row.ours['mean']:+.2f} [{row.ours['low']:+.2f}, {row.ours['high']:+.2f}]"
+            lines[row.id] = [row.claim, row.verdict, held, gain]
+    columns = ["claim", "verdict", "comparisons that hold", "the one nearest to failing"]
+    return pd.DataFrame.from_dict(lines, orient="index", columns=columns)
 
 
 def text(ledger: Sequence[Row]) -> str:

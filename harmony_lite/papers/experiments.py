@@ -1,7 +1,8 @@
 """What the ledger measures: each paper's tables replayed on people that no method has seen.
 
 `papers/PAPER/experiment.py` says which rows, on which scanners, judged by what: `PEOPLE_ON`, `FITS`, `measure`, and
-`PEOPLE` where the people are not those of `splits.people`. A `measure` that takes `rows` can do some rows alone. Rows
+`PEOPLE` where the people are not those of `splits.people`; `SWEPT` where short trainings of a sweep fill some cells. A
+`measure` that takes `rows` can do some rows alone. Rows
 that the paper prints carry the paper's own names; rows that it does not print and a reader needs (affine match,
 percentile scaling, the rescan) carry the method's name. Data tiers: (i) global intensity maps, (ii) simulated scanners,
 (iii) real scans.
@@ -9,7 +10,7 @@ percentile scaling, the rescan) carry the method's name. Data tiers: (i) global 
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from importlib import import_module
 from inspect import signature
 from types import ModuleType
@@ -18,10 +19,11 @@ from harmony_lite.cohort import Cohort
 from harmony_lite.evaluate.fits import Fit, Fitted
 from harmony_lite.evaluate.measuring import Measurement
 from harmony_lite.papers.published import FOLDER, load, names
+from harmony_lite.papers.sweeps import sweeps, sweeps_path
 from harmony_lite.profiles import Profile
 from harmony_lite.splits import people
 
-__all__ = ["computed_papers", "experiment", "fits", "measure", "measures_rows", "people_of"]
+__all__ = ["computed_papers", "experiment", "fits", "measure", "measures_rows", "people_of", "swept"]
 
 
 def computed_papers() -> tuple[str, ...]:
@@ -74,3 +76,15 @@ def measure(paper: str, person: Cohort, fitted: Fitted, rows: Collection[str] = 
     if rows and not measures_rows(paper):
         raise ValueError(f"rows: found {', '.join(rows)}, wanted none, because {paper} is measured as a whole")
     return list(experiment(paper).measure(person, fitted, **({"rows": rows} if rows else {})))
+
+
+def swept(paper: str, profile: str | None = None) -> Iterator[tuple[tuple[str, str, str, str], list[float]]]:
+    """The cells that a paper's sweep fills, by their four words, each with a value per person of the sweep.
+
+    None where the paper's experiment names none, or where the sweep was not made for the profile.
+    """
+    trainings = getattr(experiment(paper), "SWEPT", {})
+    found = sweeps(paper, profile) if trainings and sweeps_path(paper, profile).is_file() else {}
+    for (place, row, condition), (part, name) in trainings.items():
+        for measured, values in found.get(part, {}).get(name, {}).get("values", {}).items():
+            yield (place, measured, row, condition), values

@@ -9,7 +9,9 @@ from typing import Any
 from harmony_lite.papers.published import FOLDER, load
 from harmony_lite.profiles import active
 
-__all__ = ["sweeps", "sweeps_path"]
+__all__ = ["SHORT_TRAINING", "sweeps", "sweeps_path"]
+
+SHORT_TRAINING = "short training"  # the variant of a ledger's row that a sweep measured
 
 
 def sweeps_path(paper: str, profile: str | None = None) -> Path:

@@ -54,8 +54,12 @@ SOURCES = {condition: presets[0] for condition, presets in load("blindharmonydif
 PEOPLE_ON = (TARGET, *SOURCES.values())
 NAME = "blindharmonydiff"
 T2 = "t2_spin_echo"  # Figure 7; the paper names no protocol
-SWEPT = {  # printed cells that a short training of the sweep holds: place, row, condition; its part and name
-    ("section 4.3", "0 %", "target domain"): ("volumes", "0 %"),
+SWEPT = {  # cells that short trainings of the sweep hold: place, row, condition; part and name of the training
+    **{("section 4.3", share, "target domain"): ("volumes", share) for share in ("0 %", "20 %", "50 %", "100 %")},
+    **{
+        ("section 4.3", f"{share}, no averaged image", "target domain"): ("no averaged image", share)
+        for share in ("0 %", "20 %")
+    },
     ("Table S4", "Simple patch", "3D"): ("volumes", "0 %"),
     ("Table S4", "Multi-stride patch", "3D"): ("volumes", "20 %"),
     **{("Table S4", row, "2D"): ("slices", row) for row in ("Simple patch", "Multi-stride patch", "Whole image")},
@@ -196,7 +200,7 @@ def _from_own_edges(person: Cohort, fitted: Fitted) -> Iterator[Measurement]:
     """Section 4.3: the target's own image from its own edges, not refined."""
     method = fitted(Fit(NAME, "ours", PEOPLE_ON)).with_inference(refinement=RefinementSettings(kind="none"))
     target = scaled_by_itself(person.scans(TARGET), person.mask, fitted, PEOPLE_ON)
-    one = Compared("20 %", method.harmonize(person.scans(TARGET), mask=person.mask), NAME, "ours")
+    one = Compared("20 %, whole training", method.harmonize(person.scans(TARGET), mask=person.mask), NAME, "ours")
     yield from one.cells("section 4.3", "target domain", measured(one.image, target, person.mask, MEASURES))
 
 
