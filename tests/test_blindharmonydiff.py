@@ -11,10 +11,11 @@ from harmony_lite.cohort import TargetOnly
 from harmony_lite.evaluate import metrics
 from harmony_lite.images.normalize import subject_percentile
 from harmony_lite.methods import load_method
+from harmony_lite.nets.averaged import Averaged
+from harmony_lite.nets.blocks import folded, unfolded
 from harmony_lite.papers.blindharmonydiff import settings as blindharmonydiff_settings
-from harmony_lite.papers.blindharmonydiff.flow import Averaged, on_the_way, velocity_loss
+from harmony_lite.papers.blindharmonydiff.flow import on_the_way, velocity_loss
 from harmony_lite.papers.blindharmonydiff.harmonizer import BlindHarmonyDiff
-from harmony_lite.papers.blindharmonydiff.layers import folded, unfolded
 from harmony_lite.papers.blindharmonydiff.network import NetworkSizes, VelocityNetwork, velocity_towards
 from harmony_lite.papers.blindharmonydiff.patches import (
     FLIPS,

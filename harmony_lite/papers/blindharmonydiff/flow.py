@@ -6,7 +6,6 @@ Equations 5 and 6; X. Liu, C. Gong, Q. Liu, "Flow Straight and Fast", ICLR 2023.
 
 from __future__ import annotations
 
-from copy import deepcopy
 from math import cos, pi
 from pathlib import Path
 from statistics import fmean
@@ -16,12 +15,12 @@ from torch import Tensor, nn
 from torch.optim import Adam
 from torch.optim.lr_scheduler import LambdaLR
 
-from harmony_lite.papers.blindharmonydiff.network import VelocityNetwork
+from harmony_lite.nets.averaged import Averaged
 from harmony_lite.papers.blindharmonydiff.patches import Patches, draw_patches, strides_for
 from harmony_lite.papers.blindharmonydiff.settings import TrainingSettings
 from harmony_lite.training import CURVE_POINTS, History, train
 
-__all__ = ["Averaged", "on_the_way", "train_flow", "velocity_loss"]
+__all__ = ["on_the_way", "train_flow", "velocity_loss"]
 
 LOOKED_AT = 8  # batches of the people held out, in each look at the network
 
@@ -48,31 +47,6 @@ def velocity_loss(
     time = 1 - torch.rand(len(images), generator=generator, device=images.device) ** time_power
     velocity = network(on_the_way(noise, images, time), time, patches.conditions)
     return (velocity - (images - noise)).square().mean()
-
-
-class Averaged(nn.Module):
-    """A network in training beside the moving average of its weights, which is what is kept.
-
-    The paper is silent about it. The public code keeps an average while it trains and then loads the last weights.
-
-    Args:
-        network: what is trained.
-        decay: of the average, for each step; 0 for the last weights.
-    """
-
-    def __init__(self, network: VelocityNetwork, decay: float) -> None:
-        super().__init__()
-        self.network, self.decay = network, decay
-        self.average = deepcopy(network).requires_grad_(False)
-        self.register_buffer("steps", torch.zeros(()))
-
-    @torch.no_grad()
-    def follow(self) -> None:
-        """Bring the average nearer to the weights as they are; early in a training it follows more closely."""
-        self.steps += 1
-        kept = torch.minimum(self.steps / (self.steps + 9), torch.full_like(self.steps, self.decay))
-        for average, weight in zip(self.average.parameters(), self.network.parameters(), strict=True):
-            average.lerp_(weight, 1 - kept)
 
 
 def train_flow(

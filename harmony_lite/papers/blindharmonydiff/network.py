@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from harmony_lite.nets.blocks import folded, unfolded
 from harmony_lite.papers.blindharmonydiff.layers import (
     Attention,
     Halving,
@@ -22,8 +23,6 @@ from harmony_lite.papers.blindharmonydiff.layers import (
     TimeEmbedding,
     convolution,
     doubling,
-    folded,
-    unfolded,
 )
 
 __all__ = ["CONDITIONS", "NetworkSizes", "VelocityNetwork", "velocity_towards"]
