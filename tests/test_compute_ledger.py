@@ -36,10 +36,16 @@ def keep(paper, position, value, **more):
 
 def test_everything_is_to_be_done_at_first(folder):
     rounds = dict(compute_ledger.steps(["blindharmony", "hail"]))
-    assert len(rounds["people"]) == (3 + 2) + 2  # HAIL fits nothing: its training people are not needed
+    assert len(rounds["people"]) == (3 + 2) * 2
     assert len(rounds["test people"]) == 2 * 2
-    fits = [one for one in experiments.fits("blindharmony") if not one.is_shipped]
-    assert len(rounds["fits"]) == len({one.label for one in fits}) == 2  # ComBat, RAVEL
+    fits = {p: {one.label for one in experiments.fits(p) if not one.is_shipped} for p in ("blindharmony", "hail")}
+    assert {paper: len(labels) for paper, labels in fits.items()} == {"blindharmony": 2, "hail": 3}
+    assert len(rounds["fits"]) == 5  # ComBat, RAVEL; field swap on each of three sites
+
+
+def test_who_fits_nothing_needs_no_training_people(folder, monkeypatch):
+    monkeypatch.setattr(experiments, "fits", lambda paper: ())
+    assert len(dict(compute_ledger.steps(["hail"]))["people"]) == 2
 
 
 def test_what_is_done_is_left_out(folder):

@@ -384,7 +384,7 @@ def test_a_slice_is_a_reference_for_slices(case):
     assert result.shape == images.shape and bool(result.isfinite().all()) and not bool(result[~inside].any())
 
 
-@that(lambda cls: cls.reference_is_enough)
+@that(lambda cls: cls.reference_is_enough or cls.takes_reference)
 @pytest.mark.parametrize("kind", [*SPOILT, "several"])
 def test_spoilt_references_are_refused(case, kind):
     spoil, message = SPOILT.get(kind, (lambda images: images.repeat(2, 1, 1, 1, 1), "found 2 images, wanted one"))
@@ -392,7 +392,19 @@ def test_spoilt_references_are_refused(case, kind):
         case.method.harmonize(case.images, reference=spoil(target_view(count=1).target.images))
 
 
-@that(lambda cls: not cls.reference_is_enough)
+@that(lambda cls: cls.takes_reference)
+def test_a_reference_names_another_target_for_a_fitted_method(case):
+    images, inside, view = case.images, case.inside, view_for(case.method.needs)
+    own, other = (scans.images[:1] for scans in (view.target, view.sources[SOURCE]))
+    assert torch.equal(case.method.harmonize(images, reference=own, mask=inside), case.result)
+    sent = [case.method.harmonize(images, reference=other, mask=inside) for _ in range(2)]
+    assert torch.equal(*sent) and not torch.allclose(sent[0], case.result, rtol=0.01)
+    assert torch.equal(case.method.harmonize(images, mask=inside), case.result)
+    with pytest.raises(ValueError, match=f"{case.name}: found no weights, wanted `fit` or loaded weights"):
+        case.unfitted().harmonize(images, reference=other, mask=inside)
+
+
+@that(lambda cls: not cls.reference_is_enough and not cls.takes_reference)
 def test_a_reference_is_refused_where_the_target_is_fixed(case):
     message = f"reference: found an image, wanted none: {case.name} is fitted on its target, which stays the target"
     for method in (case.method, case.unfitted()):

@@ -94,6 +94,7 @@ class Harmonizer(ABC):
         variants: the readings of the method that can be asked for, the default one first.
         shipping: which weights come with the package; None where there are none.
         reference_is_enough: whether one reference image replaces fitting and shipped weights.
+        takes_reference: whether a fitted method can be sent to another target by one image of it.
         takes_slices: whether slices without their volume can be harmonized.
         is_slicewise: whether every axial slice is harmonized by itself, in [0, 1], so that a mask may exclude whole
             slices. Such a method has a property `tops`, (W,): what 1 becomes in the target's units at each axial
@@ -113,6 +114,7 @@ class Harmonizer(ABC):
     variants: ClassVar[tuple[str, ...]]
     shipping: ClassVar[Shipping | None] = None
     reference_is_enough: ClassVar[bool] = False
+    takes_reference: ClassVar[bool] = False
     takes_slices: ClassVar[bool] = True
     is_slicewise: ClassVar[bool] = False
     on_template_grid: ClassVar[bool] = False
@@ -176,8 +178,8 @@ class Harmonizer(ABC):
         Args:
             images: `(N, 1, D, H, W)` volumes or `(N, 1, H, W)` slices, scanner units. A slice comes without
                 its axial position: a method that depends on the position takes the mean over all positions.
-            reference: one image of the target domain, which takes the place of the target's training people; its
-                foreground is found by itself.
+            reference: one image of the target domain, which takes the place of the target's training people, or
+                names another target for a fitted method; its foreground is found by itself.
             scanner: the source scanner's name, for methods that are fitted to named scanners; others treat every source
                 alike. Short names of presets will do.
             mask: bool, same shape as `images`: the brain; the foreground where absent.
@@ -219,12 +221,13 @@ class Harmonizer(ABC):
         """
 
     def to_reference(self, reference: Tensor) -> Self:
-        """The same method fitted to one image, `(1, 1, D, H, W)` or `(1, 1, H, W)`, in place of the target's people.
+        """The same method with one image as its target, `(1, 1, D, H, W)` or `(1, 1, H, W)`.
 
         Raises:
-            ValueError: a method for which one reference is not enough, several images, an image without contrast.
+            ValueError: a method that takes no reference, several images, an image without contrast; a method that takes
+                one after a fit only, without weights.
         """
-        if not self.reference_is_enough:
+        if not (self.reference_is_enough or self.takes_reference):
             raise ValueError(
                 f"reference: found an image, wanted none: {self.name} is fitted on its target, which stays the target"
             )

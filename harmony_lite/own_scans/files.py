@@ -165,7 +165,7 @@ def _prepare(job: Job) -> _Prepared:
     """The method with its weights, or unfitted where a reference is all it needs; and the reference."""
     cls = method_class(job.method)
     enough = cls.reference_is_enough
-    if job.reference is not None and not enough:
+    if job.reference is not None and not (enough or cls.takes_reference):
         raise ValueError(f"--reference: found {job.reference}, wanted none: {cls.name} is fitted on its target")
     if job.adapt_on is not None and not cls.adapts:
         raise ValueError(f"--adapt-on: found {job.adapt_on}, wanted none: {cls.name} does not adapt")
@@ -188,6 +188,8 @@ def _prepare(job: Job) -> _Prepared:
     sha256 = _load(method, path)
     method.check_scanner(job.scanner)
     used = f"{used}, weights {path.stem} (sha256 {sha256[:12]})"
+    if reference is not None:
+        method, reference, used = method.to_reference(reference), None, f"{used}, to {job.reference}"
     if job.adapt_on is not None:
         images, masks = _of_one_site(job.adapt_on, method)
         method = method.adapted(images, masks)
