@@ -4,14 +4,13 @@ import math
 
 import pytest
 import torch
-from phantoms import fit, people, small, view_for
+from phantoms import fit, small, view_for
 from torch.nn import BatchNorm3d, Conv3d, ConvTranspose3d
 
 from harmony_lite.cohort import Cohort, Needs
 from harmony_lite.images.intensity_maps import MAPS
 from harmony_lite.images.normalize import slice_minmax
 from harmony_lite.images.slices import brain_slices
-from harmony_lite.methods.trained import style_transfer
 from harmony_lite.methods.trained.cyclegan import (
     RESIDUAL_BLOCKS,
     AdversarialSettings,
@@ -21,14 +20,6 @@ from harmony_lite.methods.trained.cyclegan import (
 )
 from harmony_lite.methods.trained.deepharmony import DeepHarmony, VolumeSettings, VolumeUNet, mirrored_crops
 from harmony_lite.methods.trained.paired_cyclegan import PairedCycleGAN
-from harmony_lite.methods.trained.style_transfer import (
-    Artist,
-    StyleTransfer,
-    StyleTransferSettings,
-    neighbours,
-    players_loss,
-    unstacked,
-)
 from harmony_lite.methods.trained.unet import SupervisedSettings, UNetHarmonizer
 from harmony_lite.nets.unet import UNet
 
@@ -36,8 +27,8 @@ from harmony_lite.nets.unet import UNet
 @pytest.fixture(scope="module")
 def cohort():
     """An axial slice has 32 x 48 pixels."""
-    simulated = Cohort.simulate(4, ["oasis_trio"], spacing=(5.0, 4.0, 5.0), seed=3)
-    return simulated.with_maps({"exp": MAPS["exp"], "gamma0.7": MAPS["gamma0.7"]})
+    people = Cohort.simulate(4, ["oasis_trio"], spacing=(5.0, 4.0, 5.0), seed=3)
+    return people.with_maps({"exp": MAPS["exp"], "gamma0.7": MAPS["gamma0.7"]})
 
 
 @pytest.fixture(scope="module", params=["unet", "cyclegan"])
@@ -204,64 +195,3 @@ def test_paired_style_transfer_sees_pairs_and_learns_from_them(cohort):
     assert found.shape == scan.shape and not found[~mask].any()
     with pytest.raises(ValueError, match="that of the fit"):
         method.harmonize(scan[..., 2:], scanner="exp", mask=mask[..., 2:])
-
-
-# ------------------------------------------------------------------------------------------------------ style transfer
-
-
-def test_each_slice_is_the_mean_of_its_three_appearances():
-    volume = torch.rand(2, 1, 4, 6, 5, generator=torch.Generator().manual_seed(0))
-    stacks = neighbours(volume)
-    assert stacks.shape == (2, 5, 3, 4, 6)
-    assert torch.equal(stacks[1, 2], volume[1, 0, ..., 1:4].movedim(-1, 0))
-    for one, wanted in zip(stacks, volume, strict=True):
-        assert torch.allclose(unstacked(one)[0], wanted)
-    marked = torch.zeros(5, 3, 1, 1)
-    marked[2, 2] = 3.0  # slice 3, as the stack of slice 2 shows it
-    assert unstacked(marked).flatten().tolist() == [0, 0, 0, 1, 0]
-
-
-def test_an_untrained_generator_gives_its_slices_back():
-    settings = StyleTransferSettings(width=2, style=3, latent=2)
-    slices = torch.rand(2, 3, 8, 12)
-    assert torch.equal(Artist(settings).generator(slices, torch.rand(2, 3)), slices)
-
-
-def test_the_style_of_the_reference_counts():
-    sizes = dict(width=4, style=4, latent=3, training_steps=20, batch=4)
-    settings = StyleTransferSettings(**sizes, learning_rate=1e-2, decay=0.5)
-    torch.manual_seed(0)
-    view = view_for(Needs.UNPAIRED, count=1)  # nobody is held out: the last weights stay
-    method = StyleTransfer(settings).fit(view, progress=False)
-    images, mask = people(1)
-    own = view.target.images[:1]
-    assert torch.equal(method.harmonize(images, reference=own, mask=mask), method.harmonize(images, mask=mask))
-    noisy = own * (1 + torch.rand(own.shape, generator=torch.Generator().manual_seed(0)))
-    read = [method.to_reference(reference)._style for reference in (own, noisy)]
-    assert not torch.equal(*read)  # so little training reads next to nothing, but something
-    slices, styles = torch.rand(1, 3, 8, 8), torch.tensor([[[0.0] * 4], [[5.0] * 4]])
-    drawn = [method._artist.generator(slices, style) for style in styles]
-    assert not torch.allclose(*drawn, atol=1e-5)
-
-
-def test_the_discriminators_loss_leaves_the_generator_alone_and_the_other_way_round():
-    """Each player's weights get the gradient of the own loss alone: those of the judge none of the cycle's."""
-    settings = StyleTransferSettings(
-        width=2, style=3, latent=2, cycle=0.0, style_weight=0.0, diversity=0.0, gradient=0.0
-    )
-    torch.manual_seed(0)
-    players = style_transfer._Players(settings)
-    slices, others = torch.rand(2, 4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-
-    def gradients():
-        players.zero_grad()
-        players_loss(players, slices, others, settings, torch.Generator().manual_seed(1)).backward()
-        return {name: w.grad.clone() for name, w in players.named_parameters() if w.grad is not None}
-
-    found, judge = gradients(), players.judge
-    real = torch.nn.functional.softplus(-judge(slices)).mean()
-    made = torch.nn.functional.softplus(judge(slices)).mean()  # an untrained generator gives its slices back
-    judge.zero_grad()
-    (real + made).backward()
-    for name, weight in judge.named_parameters():
-        assert torch.allclose(weight.grad, found[f"judge.{name}"], atol=1e-6), name
