@@ -3,6 +3,27 @@
 # ------------------------------------------------------------------------------------------- 40.1
 
 
+def as_if_not_pooled(levels, pools):
+    return levels
+
+
+def doubled_throughout(levels, pools):
+    return sum(2**k for k in range(levels))
+
+
+def whole_window(levels, pools):
+    """The window's side in place of what lies on one side."""
+    return 1 + 2 * sum(2 ** min(k, pools) for k in range(levels))
+
+
+def pooled_first(levels, pools):
+    """The pooling is counted before the level's own convolution."""
+    return sum(2 ** min(k + 1, pools) for k in range(levels))
+
+
+# ------------------------------------------------------------------------------------------- 40.2
+
+
 def _parts(x):
     return x.mean(1, keepdim=True), x.std(1, keepdim=True, correction=0)
 
@@ -38,7 +59,7 @@ def sorted_values(x, y):
     return -(x - a) / b * d + c
 
 
-# ------------------------------------------------------------------------------------------- 40.2
+# ------------------------------------------------------------------------------------------- 40.3
 
 
 def _means(x):
@@ -73,29 +94,14 @@ def of_the_reference(levels, others):
     return sum((_means(y) ** 2).mean() + (_deviations(y) ** 2).mean() for y in others)
 
 
-# ------------------------------------------------------------------------------------------- 40.3
-
-
-def as_if_not_pooled(levels, pools):
-    return levels
-
-
-def doubled_throughout(levels, pools):
-    return sum(2**k for k in range(levels))
-
-
-def whole_window(levels, pools):
-    """The window's side in place of what lies on one side."""
-    return 1 + 2 * sum(2 ** min(k, pools) for k in range(levels))
-
-
-def pooled_first(levels, pools):
-    """The pooling is counted before the level's own convolution."""
-    return sum(2 ** min(k + 1, pools) for k in range(levels))
-
-
 WRONG_ANSWERS = {
     "40.1": [
+        (as_if_not_pooled, "voxels below a pooling are twice as large"),
+        (doubled_throughout, "one voxel for each convolution without pooling"),
+        (whole_window, "one voxel for each convolution without pooling"),
+        (pooled_first, "voxels below a pooling are twice as large"),
+    ],
+    "40.2": [
         (means_only, "deviations are the reference's"),
         (turned_round, "means are the reference's"),
         (all_channels_together, "means are the reference's"),
@@ -103,17 +109,11 @@ WRONG_ANSWERS = {
         (ranges, "means are the reference's"),
         (sorted_values, "features sent to themselves stay"),
     ],
-    "40.2": [
+    "40.3": [
         (voxel_by_voxel, "places do not count"),
         (means_alone, "deviations count too"),
         (last_level, "means count, level by level"),
         (summed_channels, "means count, level by level"),
         (of_the_reference, "an image has its own style"),
-    ],
-    "40.3": [
-        (as_if_not_pooled, "voxels below a pooling are twice as large"),
-        (doubled_throughout, "one voxel for each convolution without pooling"),
-        (whole_window, "one voxel for each convolution without pooling"),
-        (pooled_first, "voxels below a pooling are twice as large"),
     ],
 }

@@ -1,4 +1,4 @@
-"""Exercises of notebook 40: adaptive instance normalization, a style loss, how far a feature looks.
+"""Exercises of notebook 40: how far a feature looks, adaptive instance normalization, a style loss.
 
 `ANSWERS` holds one right answer each: the notebook uses it until the learner's own function has passed its check.
 """
@@ -24,7 +24,41 @@ def _exercise(id: str, title: str, minutes: int, properties: dict[str, Callable]
     register(Exercise(id, title, minutes, tuple(Property(*item) for item in properties.items()), hints))
 
 
-# ------------------------------------------------------------------------------------------------- 40.1: AdaIN by hand
+# --------------------------------------------------------------------------------------- 40.1: how far a feature looks
+
+
+def _right_reach(levels: int, pools: int) -> int:
+    return radius(NetworkSizes((1,) * levels, pools=pools))
+
+
+def _reach(answer: Callable, levels: int, pools: int) -> float:
+    return answers.one_number(answer(levels, pools), "a number of voxels")
+
+
+def _reaches(cases: tuple[tuple[int, int], ...]) -> Callable:
+    def held(answer: Callable) -> tuple[bool, str]:
+        for levels, pools in cases:
+            found, wanted = _reach(answer, levels, pools), _right_reach(levels, pools)
+            if found != wanted:
+                return False, f"{levels} levels, {pools} of them pooled: found {found:g} voxels, wanted {wanted}"
+        return True, "as it should be"
+
+    return held
+
+
+_exercise(
+    "40.1", "how far a feature looks", 6,
+    {
+        "one voxel for each convolution without pooling": _reaches(((1, 0), (2, 0), (4, 0))),
+        "voxels below a pooling are twice as large": _reaches(((2, 1), (3, 2), (4, 3))),
+        "levels that are not pooled stay as they are": _reaches(((4, 1), (5, 2))),
+    },
+    "A convolution of side 3 looks one voxel to each side, of the voxels of its level.",
+    "After k poolings a voxel of the level is 2**k voxels of the scan wide.",
+    "Level number k (from 0) has gone through min(k, pools) poolings: add up 2 ** min(k, pools).",
+)  # fmt: skip
+
+# ------------------------------------------------------------------------------------------------- 40.2: AdaIN by hand
 
 
 def _right_adain(x: Tensor, y: Tensor) -> Tensor:
@@ -69,7 +103,7 @@ def _order_stays(answer: Callable) -> tuple[bool, str]:
 
 
 _exercise(
-    "40.1", "AdaIN by hand", 8,
+    "40.2", "AdaIN by hand", 8,
     {
         "means are the reference's": _moments("means", 0),
         "deviations are the reference's": _moments("deviations", 1),
@@ -81,7 +115,7 @@ _exercise(
     "(x - x.mean(1, keepdim=True)) / x.std(1, keepdim=True, correction=0) * (y's deviation) + (y's mean).",
 )  # fmt: skip
 
-# ------------------------------------------------------------------------------------------------- 40.2: a style loss
+# ------------------------------------------------------------------------------------------------- 40.3: a style loss
 
 
 def _right_style(levels: list[Tensor], others: list[Tensor]) -> Tensor:
@@ -127,7 +161,7 @@ def _levels_add_up(answer: Callable) -> tuple[bool, str]:
 
 
 _exercise(
-    "40.2", "a style loss", 8,
+    "40.3", "a style loss", 8,
     {
         "an image has its own style": _no_style_to_itself,
         "places do not count": _place_does_not_matter,
@@ -139,38 +173,4 @@ _exercise(
     "sum(((x.mean(1) - y.mean(1))**2).mean() + ((x.std(1, correction=0) - y.std(1, correction=0))**2).mean() ...).",
 )  # fmt: skip
 
-# --------------------------------------------------------------------------------------- 40.3: how far a feature looks
-
-
-def _right_reach(levels: int, pools: int) -> int:
-    return radius(NetworkSizes((1,) * levels, pools=pools))
-
-
-def _reach(answer: Callable, levels: int, pools: int) -> float:
-    return answers.one_number(answer(levels, pools), "a number of voxels")
-
-
-def _reaches(cases: tuple[tuple[int, int], ...]) -> Callable:
-    def held(answer: Callable) -> tuple[bool, str]:
-        for levels, pools in cases:
-            found, wanted = _reach(answer, levels, pools), _right_reach(levels, pools)
-            if found != wanted:
-                return False, f"{levels} levels, {pools} of them pooled: found {found:g} voxels, wanted {wanted}"
-        return True, "as it should be"
-
-    return held
-
-
-_exercise(
-    "40.3", "how far a feature looks", 6,
-    {
-        "one voxel for each convolution without pooling": _reaches(((1, 0), (2, 0), (4, 0))),
-        "voxels below a pooling are twice as large": _reaches(((2, 1), (3, 2), (4, 3))),
-        "levels that are not pooled stay as they are": _reaches(((4, 1), (5, 2))),
-    },
-    "A convolution of side 3 looks one voxel to each side, of the voxels of its level.",
-    "After k poolings a voxel of the level is 2**k voxels of the scan wide.",
-    "Level number k (from 0) has gone through min(k, pools) poolings: add up 2 ** min(k, pools).",
-)  # fmt: skip
-
-ANSWERS = {"40.1": _right_adain, "40.2": _right_style, "40.3": _right_reach}
+ANSWERS = {"40.1": _right_reach, "40.2": _right_adain, "40.3": _right_style}
