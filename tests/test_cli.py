@@ -78,6 +78,21 @@ def test_the_command_line_gives_what_the_library_gives(tmp_path, source, target)
     assert torch.equal(nifti.read(out).volume, wanted)
 
 
+def test_a_trained_method_is_sent_to_a_reference(tmp_path, capsys, source, target):
+    """Its weights say how, the reference says where to."""
+    out = tmp_path / "out.nii.gz"
+    assert run("harmonize", "--method", "hail", "--reference", target, source, out) == 0
+    used = capsys.readouterr().out
+    assert "by hail, variant ours, weights hail.ours.quick" in used and used.endswith(f", to {target}\n")
+    method = methods.load_method("hail")
+    wanted = method.harmonize(nifti.read(source).volume, reference=nifti.read(target).volume)
+    assert torch.equal(nifti.read(out).volume, wanted)
+    np.testing.assert_array_equal(nib.load(out).affine, AFFINE)
+    inside = scan_values() > 0
+    found, goal = (nib.load(path).get_fdata()[inside].mean() for path in (out, target))
+    assert found == pytest.approx(goal, rel=0.1)
+
+
 def test_reference_mask_takes_the_skull_off(tmp_path, source, target):
     head = scan_values(1, gain=2.5)
     head[0, 1:-1, 1:-1] = 9000  # a bright patch outside the brain
