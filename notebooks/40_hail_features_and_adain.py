@@ -84,6 +84,8 @@ mine = Mine(ANSWERS)  # your functions, once they have passed
 # HAIL learns in two phases.
 # In phase 1 an encoder and a decoder learn to give back what they are given.
 # In phase 2 the encoder is frozen, and the decoder learns to draw the anatomy of one scan in the look of another.
+# Nothing in it names a site. A site that comes later needs no training: its one scan is read, as the others were.
+# That is what the paper calls one-shot learning, and it has rare diseases in mind, where a hospital may have no more to give.
 # Between the two stands AdaIN, *adaptive instance normalization*: it swaps the look of the features.
 #
 # **Look at** the one encoder, which both scans pass through: the paper calls that a Siamese network.
@@ -147,6 +149,7 @@ show(figure, alt=alt)
 # **Idea.** Encode, decode, and look.
 #
 # The encoder is plain: in each level a convolution with 3 x 3 x 3 voxels and a ReLU, between the levels a pooling that keeps the largest of eight voxels.
+# From level to level there are more channels and fewer voxels, 64 at the top and 512 at the bottom.
 # There is no normalization, and for a reason: means and deviations are the style, and a normalization would throw them away.
 #
 # ### Exercise 40.1 · How far a feature looks (6 minutes, ★)
@@ -177,8 +180,10 @@ reaches = mine("40.1")
 sizes = NetworkSizes()  # as printed: 64, 128, 256, 512 channels, three poolings
 counts = [sum(weight.numel() for weight in part(sizes).parameters()) for part in (Encoder, Decoder)]
 print(f"parameters of encoder and decoder: {counts[0]:,} and {counts[1]:,}")
-print(f"a feature looks {reaches(4, 3)} voxels to each side, beyond the {2**3} voxels that it stands for")
 assert counts[0] == 4_647_552
+
+# %%
+print(f"a feature looks {reaches(4, 3)} voxels to each side, beyond the {2**3} voxels that it stands for")
 
 # %% [markdown]
 # Now the shipped networks.
@@ -396,7 +401,38 @@ show(figure, alt=alt)
 # That is the strength of AdaIN, and its limit: a style has no places.
 # What differs from place to place, such as the shading of a coil, no style can move.
 #
-# ## 5. The air must not count
+# ## 5. Features of a real encoder
+#
+# **Question.** What does AdaIN do to the 64 channels of the shipped encoder?
+#
+# **Idea.** The same as to one: two numbers for each. Apply your function to all of them, and hold it against the package's.
+#
+# Features are a volume for each channel. Only those inside the brain are moved here.
+
+# %%
+network = networks["ours"]
+with torch.no_grad():
+    deep, deep_other = (network.encoder(volume)[-1] for volume in (scan, other))  # (1, 64, 40, 48, 40) each
+within, within_other = (nn.functional.avg_pool3d(m.float(), 2)[0, 0] == 1 for m in (mask, other_mask))  # whole blocks
+own, wanted = deep[0][:, within], deep_other[0][:, within_other]  # (64, voxels)
+sent = to_style(own, wanted)
+print("channels:", len(own), "| of them silent in the brain:", int((own.amax(1) == 0).sum()))
+
+# %%
+spread = torch.stack([own.std(1), wanted.std(1)])
+gains = (spread[1] / spread[0].clamp_min(1e-6))[own.amax(1) > 0.01]
+print(f"gains of the channels from {gains.min():.2f} to {gains.max():.2f}, middle {gains.median():.2f}")
+packaged_style = [style_of(d, w[None, None].float()) for d, w in ((deep, within), (deep_other, within_other))]
+packaged = adain(deep, *packaged_style)[0][:, within]
+assert torch.allclose(sent, packaged, atol=1e-3)
+
+# %% [markdown]
+# **What to notice.** The channels do not ask for one and the same gain, and that is what bends the line.
+# The decoder has to make one scan of 64 channels that were each moved by themselves.
+# Nothing says that they still fit together: there may be no scan at all that has these features.
+# So the decoder has to be trained for it, and that is what phase 2 is for.
+#
+# ## 6. The air must not count
 #
 # **Question.** The paper takes whole heads, scaled from 0 to 1 by minimum and maximum. Over which voxels does it take mean and deviation?
 #
@@ -425,7 +461,7 @@ pd.DataFrame(table, index=["nWD(i,p), %", "nWD(t,p), %", "two people, one site: 
 # > There is no public code of HAIL; a repository of that name holds another method.
 # > So whatever the paper leaves open is a setting here. Where the style is taken is one of them: `ours` takes the brain, `paper` takes everything.
 #
-# ## 6. Who is in the style, who in the content?
+# ## 7. Who is in the style, who in the content?
 #
 # **Question.** The style loss should see the scanner, and the content loss the person. Do they?
 #
@@ -478,7 +514,7 @@ show(figure, alt=alt)
 # But content is not blind to the site. A loss that holds the prediction's content against the *input's* features therefore pulls it back a little towards the input's look.
 # That is how the paper's text has it. AdaIN's own paper takes the features after AdaIN; both are settings here.
 #
-# ## 7. Phase 1, live
+# ## 8. Phase 1, live
 #
 # **Question.** How does an encoder learn features without any labels?
 #
@@ -537,7 +573,7 @@ show(figure, alt=alt)
 # %% [markdown] tags=["instructor"]
 # ## For the instructor
 #
-# **A class of 50 minutes:** section 1 in 5, section 2 with 40.1 in 10, section 3 with 40.2 in 12, section 4 with 40.3 in 13, sections 5 and 6 in 10.
+# **A class of 50 minutes:** section 1 in 5, section 2 with 40.1 in 10, section 3 with 40.2 in 12, section 4 with 40.3 in 13, sections 5 to 7 in 10.
 #
 # **Ask before section 3:** "Can one scan of *another* person tell you a scanner's look?" Then show the histograms.
 #
