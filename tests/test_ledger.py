@@ -150,7 +150,7 @@ def test_the_command_line_prints_one_paper_and_refuses_another(capsys):
     assert cli.main(["ledger", "hail"]) == 0
     shown = capsys.readouterr().out
     assert shown.startswith("hail: ") and "blindharmony" not in shown
-    assert "without loss: printed A to B 8.18" in shown  # what is not computed is printed too
+    assert "Liu et al.: printed A to B 12.05" in shown  # what is not computed is printed too
     assert cli.main(["ledger", "dreams"]) == 2
     assert "found 'dreams', wanted one of" in capsys.readouterr().err
 
