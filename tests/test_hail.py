@@ -11,6 +11,7 @@ from torch import nn
 
 from harmony_lite.cohort import Cohort, Needs
 from harmony_lite.evaluate import metrics
+from harmony_lite.papers.hail import settings as hail_settings
 from harmony_lite.papers.hail.adain import adain, style_of, weights_at
 from harmony_lite.papers.hail.harmonizer import Hail
 from harmony_lite.papers.hail.losses import content_loss, likeness_loss, ssim, style_loss
@@ -87,7 +88,7 @@ def test_encoder_and_decoder_of_full_size_are_those_of_the_figures():
 
 
 def test_the_paper_variant_of_full_size_is_as_printed(monkeypatch):
-    monkeypatch.setenv("HARMONY_PROFILE", FULL.name)
+    monkeypatch.setattr(hail_settings, "sized", lambda sizes: sizes[FULL.name])
     found, printed = settings_of("paper"), {name: one.value for name, one in load("hail").hyperparameters.items()}
     features, transfer = found.features, found.transfer
     assert (features.crop,) * 3 == (transfer.crop,) * 3 == printed["patch"]

@@ -180,8 +180,7 @@ class Harmonizer(ABC):
                 its axial position: a method that depends on the position takes the mean over all positions.
             reference: one image of the target domain, which takes the place of the target's training people, or
                 names another target for a fitted method; its foreground is found by itself.
-            scanner: the source scanner's name, for methods that are fitted to named scanners; others treat every source
-                alike. Short names of presets will do.
+            scanner: the source scanner's name, short or whole, for methods that are fitted to named scanners.
             mask: bool, same shape as `images`: the brain; the foreground where absent.
 
         Returns:
@@ -224,13 +223,11 @@ class Harmonizer(ABC):
         """The same method with one image as its target, `(1, 1, D, H, W)` or `(1, 1, H, W)`.
 
         Raises:
-            ValueError: a method that takes no reference, several images, an image without contrast; a method that takes
-                one after a fit only, without weights.
+            ValueError: a method that takes no reference, or wants weights first; several images, one without contrast.
         """
         if not (self.reference_is_enough or self.takes_reference):
-            raise ValueError(
-                f"reference: found an image, wanted none: {self.name} is fitted on its target, which stays the target"
-            )
+            stays = f"{self.name} is fitted on its target, which stays the target"
+            raise ValueError(f"reference: found an image, wanted none: {stays}")
         check_images(reference, what="reference")
         if len(reference) != 1:
             raise ValueError(f"reference: found {len(reference)} images, wanted one")

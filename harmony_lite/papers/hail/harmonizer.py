@@ -184,6 +184,7 @@ class Hail(Harmonizer):
 
     def _reference_of(self, image: Tensor, mask: Tensor) -> Reference:
         scaled, ends = self._scaled(Scans(image, mask))
+        self._network.to(scaled.device)
         return Reference(self._style_of_volume(scaled, mask), tuple(ends[:, 0].tolist()), (scaled, mask))
 
     # ------------------------------------------------------------------------------------------------------ harmonize
