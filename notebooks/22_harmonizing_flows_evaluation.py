@@ -203,7 +203,7 @@ marks["here"] = ["judge" if row in ("AUE", "BigAug") else paper.methods.get(row,
 marks
 
 # %% [markdown]
-# Style transfer comes with HAIL, in a later notebook; the other rows are here.
+# Style transfer is still to come; the other rows are here.
 # Two rows of ours stand beside them: `affine-match`, a straight line, and `field-swap`, which needs no training at all: N4, a curve, and the target's mean field put on.
 #
 # Now look before you count.
