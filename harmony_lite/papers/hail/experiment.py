@@ -22,11 +22,11 @@ from torch import Tensor
 
 from harmony_lite.cohort import Cohort
 from harmony_lite.evaluate import metrics
-from harmony_lite.evaluate.fits import Fit, Fitted
+from harmony_lite.evaluate.fits import Fitted
 from harmony_lite.evaluate.measuring import Compared, Entry, Measurement, averages, beside
 from harmony_lite.evaluate.report import percentile_matched
 from harmony_lite.images.normalize import foreground, percentiles, subject_percentile
-from harmony_lite.methods import load_method, method_class
+from harmony_lite.methods import load_method
 from harmony_lite.papers.published import load
 from harmony_lite.tasks.tissue import Tissues, segment_tissues
 
@@ -82,9 +82,9 @@ def _harmonized(entry: Entry, person: Cohort, source: str, target: str, fitted: 
     scan, mask, reference = person.scans(source), person.mask, fitted.reference(target)
     if entry in ON_TARGET:
         return fitted(entry.fit((target,))).harmonize(scan, mask=mask)
-    if method_class(entry.method).takes_reference:
-        return fitted(Fit(entry.method, entry.variant, PEOPLE_ON)).harmonize(scan, reference=reference, mask=mask)
-    return load_method(entry.method, entry.variant, fitted=False).harmonize(scan, reference=reference, mask=mask)
+    is_trained = entry in TRAINED
+    method = fitted(entry.fit(PEOPLE_ON)) if is_trained else load_method(entry.method, entry.variant, fitted=False)
+    return method.harmonize(scan, reference=reference, mask=mask)
 
 
 def distances(person: Cohort, source: str, image: Tensor, reference: Tensor) -> dict[str, float]:

@@ -109,8 +109,8 @@ class Hail(Harmonizer):
             progress: show a bar for each phase.
 
         Raises:
-            ValueError: one site only; scans that are not volumes, not finite or
-                without contrast; sites on different grids; volumes that are smaller than a crop.
+            ValueError: one site only; scans that are not volumes, not finite or without contrast; sites on different
+                grids; volumes that are smaller than a crop.
         """
         generator = generator or torch.Generator().manual_seed(0)
         training, validation = self._prepare(view)
@@ -198,15 +198,16 @@ class Hail(Harmonizer):
 
     def _drawn(self, scaled: Tensor, mask: Tensor) -> Tensor:
         """One scaled volume (1, 1, D, H, W) in the reference's look."""
-        divisor = self.settings.network.divisor
-        (volume, crop), inside = pad_to_multiple(scaled, divisor), pad_to_multiple(mask.float(), divisor)[0]
-        own, wanted = (Style(*(part.to(scaled) for part in style)) for style in self._styles(volume, inside))
+        (volume, crop), (inside, _) = self._padded(scaled), self._padded(mask)
+        own = self._style_of_volume(scaled, mask)
+        wanted = Style(*(part.to(scaled) for part in self._reference.style))
+        others = self._padded_reference(volume) if self.inference.in_patches else None
         drawn = torch.zeros_like(volume)
         for part in self._parts(volume.shape[2:], both_ways=True):
-            if self.inference.in_patches:
+            if others is not None:
                 if not bool(inside[part.inner].any()):
                     continue
-                own, wanted = self._styles_in(part, volume, inside)
+                own, wanted = (self._style_in(part, *pair) for pair in ((volume, inside), others))
             features = self._network.encoder(volume[part.outer])[-1]
             moved = torch.lerp(features, adain(features, own, wanted), self.inference.amount)
             drawn[part.inner] = self._network.decoder(moved)[part.within]
@@ -214,13 +215,13 @@ class Hail(Harmonizer):
 
     # --------------------------------------------------------------------------------------------- style of a volume
 
-    def _styles(self, volume: Tensor, inside: Tensor) -> tuple[Style, Style]:
-        return self._style_of_volume(volume, inside), self._reference.style
+    def _padded(self, volumes: Tensor) -> tuple[Tensor, Any]:
+        """Volumes or masks filled up with 0 to what the network can halve, and the way back."""
+        return pad_to_multiple(volumes.float(), self.settings.network.divisor)
 
     def _style_of_volume(self, volume: Tensor, mask: Tensor) -> Style:
         """Mean and deviation of the deepest features of a whole volume, gathered part by part: (1, C) each."""
-        divisor = self.settings.network.divisor
-        volume, inside = pad_to_multiple(volume, divisor)[0], pad_to_multiple(mask.float(), divisor)[0]
+        (volume, _), (inside, _) = self._padded(volume), self._padded(mask)
         count, total, squares = 0.0, 0.0, 0.0
         for part in self._parts(volume.shape[2:]):
             features, weights = self._weighted(part, volume, inside)
@@ -231,16 +232,19 @@ class Hail(Harmonizer):
         variances = (squares / count - means.square()).clamp_min(0)  # in double precision: a difference of large sums
         return Style(means.float(), (variances + TINY).sqrt().float())
 
-    def _styles_in(self, part: Part, volume: Tensor, inside: Tensor) -> tuple[Style, Style]:
-        """Of one part of a volume, and of the same part of the reference."""
+    def _padded_reference(self, volume: Tensor) -> tuple[Tensor, Tensor]:
+        """The reference and its mask, on the grid of a padded scan (ValueError: none kept, or another grid)."""
         if self._reference.volume is None:
             raise ValueError("in_patches: found no reference image, wanted one: harmonize(images, reference=IMAGE)")
-        others = [pad_to_multiple(v.float(), self.settings.network.divisor)[0] for v in self._reference.volume]
-        if others[0].shape != volume.shape:
-            found, wanted = tuple(others[0].shape[2:]), tuple(volume.shape[2:])
+        other, mask = (self._padded(kept.to(volume.device))[0] for kept in self._reference.volume)
+        if other.shape != volume.shape:
+            found, wanted = tuple(other.shape[2:]), tuple(volume.shape[2:])
             raise ValueError(f"in_patches: found a reference of {found} voxels, wanted {wanted}, as of the scan")
-        pairs = (self._weighted(part, *pair) for pair in ((volume, inside), others))
-        return tuple(Style(*(one.float() for one in style_of(*pair))) for pair in pairs)
+        return other, mask
+
+    def _style_in(self, part: Part, volume: Tensor, inside: Tensor) -> Style:
+        """Of one part of a volume."""
+        return Style(*(moment.float() for moment in style_of(*self._weighted(part, volume, inside))))
 
     def _weighted(self, part: Part, volume: Tensor, inside: Tensor) -> tuple[Tensor, Tensor]:
         """Deepest features of a part, and how much each counts for the statistics; in double precision."""
