@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from harmony_lite.ledger.verdicts import judge
-from harmony_lite.papers.printed import Cell, Claim, Measure
+from harmony_lite.papers.printed import Cell, Claim, Measure, named_cell
 
 PSNR, IOU = Measure("psnr", "dB", "higher"), Measure("iou", "1", "higher")
 
@@ -78,6 +78,16 @@ def test_cells_meet_only_rivals_of_their_condition_and_measure():
 def test_what_is_not_measured_has_no_verdict():
     assert judge(claim([cell("X")], [cell("Y")]), values(X_A=HIGH), generator=generator()) is None
     assert judge(claim([], figures=("Figure 1",)), values(X_A=HIGH), generator=generator()) is None
+
+
+def test_a_claim_on_a_figure_is_judged_by_the_measured_cells_that_its_patterns_name():
+    pattern, rival = (named_cell(f"Figure 6 | dice | {row} | *", "a claim") for row in ("X", "Y"))
+    pictured = claim([pattern], [rival], figures=("Figure 6",))
+    measured = {f"Figure 6 | dice | {row} | {c}": v for row, v in (("X", HIGH), ("Y", LOW)) for c in ("A", "B")}
+    found = judge(pictured, measured, generator=generator())
+    assert (found.verdict, found.comparisons) == ("holds here", 2)
+    assert judge(pictured, {n: v for n, v in measured.items() if " Y " not in n}, generator=generator()) is None
+    assert pictured.borne_out() is None  # a figure prints no number that could say so
 
 
 def test_means_over_conditions():

@@ -89,7 +89,7 @@ def printed_tables(paper: Paper) -> list[Table]:
 def _rows_of(paper: Paper, profile: str, folder: Path | None) -> Iterator[Row]:
     measured = results(paper.name, profile, folder)
     claims = measured.get("claims", {})
-    yield from (_claim_row(paper.name, claim, claims.get(claim.id), profile) for claim in paper.claims)
+    yield from (_claim_row(paper, claim, claims.get(claim.id), profile) for claim in paper.claims)
     cells = {cell_name(entry): entry for entry in measured.get("rows", [])}
     for table in printed_tables(paper):
         yield from (_cell_row(paper.name, cell, cells.get(cell.name), profile) for cell in table.cells)
@@ -105,14 +105,21 @@ def _real_pair(profile: str, folder: Path | None) -> Iterator[Row]:
         yield Row(REAL_PAIR, cell_name(entry), entry["place"], "", OWN_ROW, {}, _ours(ours), profile, None, "")
 
 
-def _claim_row(paper: str, claim: Claim, finding: Mapping[str, Any] | None, profile: str) -> Row:
-    printed = () if claim.ours else (*claim.cells, *claim.against)
-    published = {cell.name: cell.value for cell in printed}
-    head = (paper, claim.id, claim.place, claim.claim, claim.rule, published)
+def _claim_row(paper: Paper, claim: Claim, finding: Mapping[str, Any] | None, profile: str) -> Row:
+    published = {cell.name: cell.value for cell in (*claim.cells, *claim.against) if cell.printed}
+    head = (paper.name, claim.id, claim.place, claim.claim, claim.rule, published)
     if finding is None:
-        return Row(*head, None, profile, None, NOT_COMPUTED)
+        return Row(*head, None, profile, None, NOT_COMPUTED if claim.cells else _why_no_verdict(paper, claim))
     ours = {key: value for key, value in finding.items() if key not in ("verdict", "reason")}
     return Row(*head, ours, profile, finding["verdict"], finding.get("reason", ""))
+
+
+def _why_no_verdict(paper: Paper, claim: Claim) -> str:
+    """Why a claim without cells has no verdict: words alone, or pictures alone, and which notebook draws them."""
+    if not claim.figures:
+        return f"told in words alone: {claim.note}"
+    drawn = [item.notebook for item in paper.items if item.place in claim.figures and item.notebook]
+    return f"a picture without a number ({', '.join(claim.figures)}); drawn in {' and '.join(dict.fromkeys(drawn))}"
 
 
 def _cell_row(paper: str, cell: Cell, entry: Mapping[str, Any] | None, profile: str) -> Row:
@@ -187,7 +194,7 @@ def decimals(paper: str, place: str, measure: str) -> int:
     A measure of ours that the table does not print has three, too.
     """
     if paper == REAL_PAIR:
-        return 2 if measure == "psnr" else 4
+        return 2 if measure in ("psnr", "nWD(i,p)", "nWD(t,p)") else 4
     cells = [cell for cell in load(paper).table(place).cells if cell.measure.name == measure]
     three = not cells or cells[0].measure.unit == "1"
     return max([3 if three else 0, *(len(cell.printed.partition(".")[2]) for cell in cells)])

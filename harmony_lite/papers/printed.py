@@ -135,7 +135,8 @@ class Claim:
         direction: "higher" or "lower", or "either" for "within".
         cells: what it speaks of.
         against: what that is held against.
-        figures: figures it speaks of; a claim without cells rests on these.
+        figures: figures it speaks of; a claim without cells rests on these. A figure prints no cells: where `cells` or
+            `against` name one, they are patterns of measured ones (`among`).
         note: what decides a claim that has neither cells nor figures, or what is our own reading.
         over: "each" cell, the "mean" over conditions, or a "count" of cells.
         count: how many cells, where `over` is "count".
@@ -166,23 +167,24 @@ class Claim:
     ours: bool = False
 
     def among(self, names: Iterable[str]) -> Claim:
-        """A claim of ours on the cells that were measured: each pattern becomes the cells of these names that match it.
+        """The claim on measured cells: a pattern becomes those of these names that match it, a printed cell stays.
 
         Args:
             names: of measured cells, four words each.
         """
-        if not self.ours:
-            return self
-        cells = [named_cell(name, self.id) for name in names]
-        found = {
-            part: tuple(cell for pattern in getattr(self, part) for cell in cells if pattern.covers(cell))
-            for part in ("cells", "against", "baseline")
-        }
-        return replace(self, **found)
+        measured = [named_cell(name, self.id) for name in names]
+
+        def named(cell: Cell) -> list[Cell]:
+            return [cell] if cell.printed else [one for one in measured if cell.covers(one)]
+
+        parts = ("cells", "against", "baseline")
+        return replace(
+            self, **{part: tuple(one for cell in getattr(self, part) for one in named(cell)) for part in parts}
+        )
 
     def borne_out(self) -> bool | None:
         """Whether the paper's own printed numbers say what the claim says; None where it has no printed cells."""
-        if self.ours or not self.cells:
+        if not self.cells or not all(cell.printed for cell in (*self.cells, *self.against)):
             return None
         if self.rule == "monotone in":
             rows = list(dict.fromkeys(cell.row for cell in self.cells))

@@ -11,7 +11,7 @@ Nothing of ours stands in these files but the words, where each item is computed
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from decimal import Decimal
 from functools import cache
@@ -229,17 +229,19 @@ def _claim(entry: Mapping[str, Any], file: str, tables: Mapping[str, Table], ite
     where = f"{file}, claim {entry['id']}"
     _known(entry, where, " ".join(each.name for each in fields(Claim)))
     is_ours = entry.get("ours", False)
-    found = {
-        part: tuple(
-            cell
-            for pattern in entry.get(part, ())
-            for cell in ([named_cell(pattern, where)] if is_ours else matching(tables, pattern, where))
-        )
-        for part in ("cells", "against", "baseline")
-    }
     figures = tuple(item.place for item in items if item.kind == "figure")
     for name in entry.get("figures", ()):
         _one_of(name, where, figures)
+
+    def cells_of(pattern: str) -> Sequence[Cell]:
+        if is_ours or pattern.partition(" | ")[0] in entry.get("figures", ()):
+            return [named_cell(pattern, where)]
+        return matching(tables, pattern, where)
+
+    found = {
+        part: tuple(cell for pattern in entry.get(part, ()) for cell in cells_of(pattern))
+        for part in ("cells", "against", "baseline")
+    }
     claim = Claim(
         **{key: entry[key] for key in ("id", "place", "claim")},
         rule=_one_of(entry["rule"], where, RULES),
