@@ -11,7 +11,14 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from harmony_lite import show
-from harmony_lite.show.widgets import iteration_sliders, mixing_desk, scanner_sliders, swipe, swipe_picture
+from harmony_lite.show.widgets import (
+    choice_slider,
+    iteration_sliders,
+    mixing_desk,
+    scanner_sliders,
+    swipe,
+    swipe_picture,
+)
 
 RANDOM = np.random.default_rng(0)
 IMAGE = RANDOM.random((20, 24))
@@ -193,6 +200,20 @@ def test_iterations_play_over_what_was_computed():
 def test_ways_of_different_lengths_are_refused(frames):
     with pytest.raises(ValueError, match="wanted one number"):
         iteration_sliders(frames)
+
+
+def test_a_slider_chooses_among_images_made_before():
+    images = {name: np.full((4, 4), level) for name, level in (("none", 0.1), ("half", 0.5), ("whole", 0.9))}
+    box = choice_slider(images, description="style")
+    (slider,) = controls_of(box)
+    assert slider.value == "whole" and tuple(slider.options) == tuple(images)
+    seen = {picture_of(box).value}
+    for name in ("none", "half"):
+        slider.value = name
+        seen.add(picture_of(box).value)
+    assert len(seen) == 3
+    with pytest.raises(ValueError, match="found none"):
+        choice_slider({})
 
 
 def test_the_mixing_desk_shows_the_sum_that_its_sliders_say():

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from harmony_lite.show.figures import COLOURS, png
 
-__all__ = ["iteration_sliders", "mixing_desk", "scanner_sliders", "swipe", "swipe_picture"]
+__all__ = ["choice_slider", "iteration_sliders", "mixing_desk", "scanner_sliders", "swipe", "swipe_picture"]
 
 # name: text, lowest, highest, step; times in seconds, as the protocol has them
 _SLIDERS = {
@@ -97,6 +97,33 @@ def iteration_sliders(
 
     setting.observe(change_setting, names="value")
     return widgets.HBox([widgets.VBox([setting, *_watched([value, iteration], draw)]), seen])
+
+
+def choice_slider(images: Mapping[str, np.ndarray], *, description: str = "", window: tuple[float, float] = (0, 1)):
+    """A slider over images that were made before, each with a name.
+
+    Args:
+        images: name to `(H, W)` array, in the slider's order; it starts at the last one.
+        description: what the names are of.
+        window: the values that are black and white.
+
+    Returns:
+        An ipywidgets box.
+
+    Raises:
+        ValueError: no image.
+    """
+    import ipywidgets as widgets
+
+    if not images:
+        raise ValueError("images: found none, wanted at least one to choose")
+    slider = widgets.SelectionSlider(options=list(images), value=list(images)[-1], description=description)
+    seen = widgets.Image(format="png")
+
+    def draw(_change: object = None) -> None:
+        seen.value = _picture(images[slider.value], window)
+
+    return widgets.HBox([*_watched([slider], draw), seen])
 
 
 def mixing_desk(embeddings: np.ndarray, weights: Sequence[float], *, title: str = ""):
