@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 from nibabel.affines import voxel_sizes
 from torch import Tensor
@@ -189,7 +190,8 @@ def _prepare(job: Job) -> _Prepared:
     method.check_scanner(job.scanner)
     used = f"{used}, weights {path.stem} (sha256 {sha256[:12]})"
     if reference is not None:
-        method, reference, used = method.to_reference(reference), None, f"{used}, to {job.reference}"
+        image, _ = _on_its_grid(method, reference, scan.affine)
+        method, reference, used = method.to_reference(image), None, f"{used}, to {job.reference}"
     if job.adapt_on is not None:
         images, masks = _of_one_site(job.adapt_on, method)
         method = method.adapted(images, masks)
@@ -215,14 +217,20 @@ def _of_one_site(folder: Path, method: Harmonizer) -> tuple[Tensor, Tensor]:
         raise ValueError(f"--adapt-on {folder}: found scans of {len(grids)} grids ({found}), wanted one site's")
     pairs = []
     for path, scan in zip(paths, scans, strict=True):
-        brain = foreground(scan.volume)
-        is_placed = not method.on_template_grid or is_model_grid(scan.volume, scan.affine)
         try:
-            pairs.append((scan.volume, brain) if is_placed else on_model_grid(scan.volume, scan.affine, brain)[:2])
+            pairs.append(_on_its_grid(method, scan.volume, scan.affine))
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
     images, masks = (torch.cat(parts) for parts in zip(*pairs, strict=True))
     return images, masks
+
+
+def _on_its_grid(method: Harmonizer, volume: Tensor, affine: np.ndarray) -> tuple[Tensor, Tensor]:
+    """A scan (1, 1, D, H, W) and its brain on the grid that the method takes, which may be the scan's."""
+    brain = foreground(volume)
+    if not method.on_template_grid or is_model_grid(volume, affine):
+        return volume, brain
+    return on_model_grid(volume, affine, brain)[:2]
 
 
 def _load(method: Harmonizer, path: Path) -> str:
