@@ -16,6 +16,7 @@ from harmony_lite.methods import Harmonizer
 from harmony_lite.methods.classical.n4 import N4Settings
 from harmony_lite.methods.trained.cyclegan import AdversarialSettings
 from harmony_lite.methods.trained.deepharmony import VolumeSettings
+from harmony_lite.methods.trained.style_transfer import StyleTransferSettings
 from harmony_lite.methods.trained.unet import SupervisedSettings
 from harmony_lite.papers.blindharmony.prior import FlowSettings
 from harmony_lite.papers.blindharmonydiff.patches import FLIPS
@@ -53,6 +54,17 @@ SMALL: dict[type, dict[str, Any]] = {
     ),
     MispelSettings: dict(width=2, embeddings=3, epochs=(6, 4), learning_rate=1e-2, slices=4, bias_correction=False),
     N4Settings: dict(working_size=8, iterations=(3, 3)),
+    StyleTransferSettings: dict(
+        width=2,
+        halvings=1,
+        style=3,
+        latent=2,
+        copying_steps=8,
+        training_steps=8,
+        batch=2,
+        learning_rate=1e-2,
+        decay=0.5,
+    ),
     SupervisedSettings: dict(width=3, training_steps=40, batch=4),
     VolumeSettings: dict(width=2, levels=2, side=3, optimizer="adam", training_steps=10, batch=2, crop=8),
 }

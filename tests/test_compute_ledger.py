@@ -230,12 +230,12 @@ def test_a_row_is_refused_where_the_rest_came_out_otherwise(folder):
 
 def test_a_paper_that_is_measured_as_a_whole_refuses_rows(capsys):
     with pytest.raises(SystemExit) as stop:
-        compute_ledger.main(["hail", "--rows", "field-swap"])
+        compute_ledger.main(["mispel", "--rows", "field-swap"])
     assert (
         stop.value.code == 2 and "wanted one paper that has results and is measured by rows" in capsys.readouterr().err
     )
-    with pytest.raises(ValueError, match="because hail is measured as a whole"):
-        experiments.measure("hail", [None], None, ("field-swap",))
+    with pytest.raises(ValueError, match="because mispel is measured as a whole"):
+        experiments.measure("mispel", [None], None, ("field-swap",))
 
 
 def test_some_rows_of_a_person_are_those_and_the_ones_without_a_method():

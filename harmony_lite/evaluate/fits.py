@@ -114,9 +114,10 @@ class Fitted:
             self._known[fit] = self._shipped(fit) if fit.is_shipped else self._from_file_or_people(fit)
         return self._known[fit]
 
-    def reference(self, scanner: str) -> Tensor:
-        """(1, 1, D, H, W): the one scan that one-shot methods are given, of the first training person."""
-        return people([scanner], self.profile)[0].subset([0]).scans(scanner)
+    def reference(self, scanner: str, *, corrected: bool = False) -> Tensor:
+        """(1, 1, D, H, W): the one scan that one-shot methods are given, of the first training person; or after N4."""
+        person = people([scanner], self.profile)[0].subset([0])
+        return (self.without_fields(person) if corrected else person).scans(scanner)
 
     def without_fields(self, cohort: Cohort) -> Cohort:
         """The same people and scanners after N4 bias correction; a scan is corrected once and kept as a file."""

@@ -13,7 +13,7 @@ from torch import Tensor
 from harmony_lite.cohort import Cohort
 from harmony_lite.evaluate import metrics
 from harmony_lite.evaluate.fits import Fit, Fitted, People
-from harmony_lite.images.normalize import slice_minmax
+from harmony_lite.images.normalize import foreground, percentiles, slice_minmax, subject_percentile
 from harmony_lite.images.slices import axial_slices, even_positions
 from harmony_lite.methods import method_class
 from harmony_lite.simulate import LABELS
@@ -23,8 +23,8 @@ from harmony_lite.tasks.segmentation import WhiteMatterUNet
 
 __all__ = [
     "RESCAN", "TIER_MAPS", "TIER_REAL", "TIER_SCANNERS", "Compared", "Entry", "Measurement", "age_error", "at_heights",
-    "averages", "beside", "fits_of", "images_of", "measured_in_slices", "rescanned", "scaled_by_itself",
-    "tissue_overlap", "white_matter_overlap",
+    "averages", "beside", "fits_of", "histogram_distances", "images_of", "measured_in_slices", "rescanned",
+    "scaled_by_itself", "tissue_overlap", "white_matter_overlap",
 ]  # fmt: skip
 
 TIER_MAPS, TIER_SCANNERS, TIER_REAL = "i", "ii", "iii"
@@ -222,6 +222,28 @@ def rescanned(person: Cohort, fitted: Fitted, scanners: Sequence[str]) -> Compar
     """The same person again on the target scanner: the floor of PSNR and SSIM in every table of scanners."""
     again = person.scans(person.scanners[0], repeat=1)
     return Compared(RESCAN, scaled_by_itself(again, person.mask, fitted, scanners))
+
+
+def histogram_distances(scan: Tensor, image: Tensor, reference: Tensor, mask: Tensor) -> Values:
+    """HAIL's Equation 1 inside the brain, in per cent: how far an image moved from its scan, and how far it still is.
+
+    The scan is scaled to [0, 1] by its own 1st and 99th percentiles, image and reference by the reference's, so that
+    percentile scaling alone is 0 and 100.
+
+    Args:
+        scan: (1, 1, D, H, W), before harmonizing.
+        image: same shape, after it, in the reference's units.
+        reference: (1, 1, D, H, W) of any sides, somebody's scan on the target.
+        mask: bool, the brain in the scan; that of the reference is its foreground.
+
+    Returns:
+        "nWD(i,p)" and "nWD(t,p)".
+    """
+    head = foreground(reference)
+    low, high = percentiles(reference, head)
+    after, wanted = ((one - low) / (high - low) for one in (image, reference))
+    moved, left = metrics.nwd(subject_percentile(scan, mask), after, wanted, mask, target_mask=head)
+    return {"nWD(i,p)": float(moved), "nWD(t,p)": float(left)}
 
 
 def white_matter_overlap(person: Cohort, image: Tensor, slices: int) -> tuple[float, str]:

@@ -15,7 +15,7 @@ person's own scan on the target.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 
 from torch import Tensor
@@ -23,23 +23,24 @@ from torch import Tensor
 from harmony_lite.cohort import Cohort
 from harmony_lite.evaluate import metrics
 from harmony_lite.evaluate.fits import Fitted
-from harmony_lite.evaluate.measuring import Compared, Entry, Measurement, averages, beside
+from harmony_lite.evaluate.measuring import Compared, Entry, Measurement, averages, beside, histogram_distances
 from harmony_lite.evaluate.report import percentile_matched
 from harmony_lite.images.normalize import foreground, percentiles, subject_percentile
 from harmony_lite.methods import load_method
 from harmony_lite.papers.published import load
 from harmony_lite.tasks.tissue import Tissues, segment_tissues
 
-__all__ = ["FITS", "PAIRS", "PEOPLE_ON", "distances", "measure"]
+__all__ = ["FITS", "PAIRS", "PEOPLE_ON", "measure"]
 
 PAIRS = load("hail").conditions  # input, target
 PEOPLE_ON = ("hail_a", "hail_b", "hail_c")
 SEEN, UNSEEN = ("A to B", "B to A"), ("A to C", "C to A", "B to C", "C to B")
 NAME = "hail"
 ITSELF, WITHOUT = Entry("HAIL", NAME, "ours"), Entry("without loss", NAME, "no-consistency")
+GAN = Entry("Liu et al.", "style-transfer", "sites")
 ONE_SHOT = beside("histogram-matching", "affine-match", "nyul")
 ON_TARGET = beside("field-swap")
-TRAINED = (ITSELF, WITHOUT, *beside("hail:paper", "hail:c-unseen"))
+TRAINED = (ITSELF, GAN, WITHOUT, *beside("hail:paper", "hail:c-unseen"))
 TABLE_3 = {ITSELF.row: "with loss", WITHOUT.row: WITHOUT.row}
 FITS = (
     *(entry.fit(PEOPLE_ON) for entry in TRAINED),
@@ -47,9 +48,12 @@ FITS = (
 )
 
 
-def measure(person: Cohort, fitted: Fitted) -> Iterator[Measurement]:
-    """Tables 2 and 3 with their averages, for one person on all three sites."""
-    found = list(_pairs(person, fitted))
+def measure(person: Cohort, fitted: Fitted, rows: Collection[str] = ()) -> Iterator[Measurement]:
+    """Tables 2 and 3 with their averages, for one person on all three sites.
+
+    With `rows`, by their names in Table 2, these alone and the source.
+    """
+    found = list(_pairs(person, fitted, rows))
     table_3 = [replace(one, place="Table 3", row=TABLE_3[one.row]) for one in found if one.row in TABLE_3]
     table_2 = [one for one in found if one.row != WITHOUT.row]
     for table in (table_2, table_3):
@@ -58,18 +62,19 @@ def measure(person: Cohort, fitted: Fitted) -> Iterator[Measurement]:
             yield from averages(table, conditions, name)
 
 
-def _pairs(person: Cohort, fitted: Fitted) -> Iterator[Measurement]:
+def _pairs(person: Cohort, fitted: Fitted, rows: Collection[str]) -> Iterator[Measurement]:
+    entries = [entry for entry in (*TRAINED, *ONE_SHOT, *ON_TARGET) if not rows or entry.row in rows]
     tissues = {site: _tissues(person.scans(site), person, fitted) for site in PEOPLE_ON}
     for condition, (source, target) in PAIRS.items():
-        reference = fitted.reference(target)
-        yield from _overlap(Compared("Source", person.scans(source)), condition, tissues[source], person)
-        for entry in (*TRAINED, *ONE_SHOT, *ON_TARGET):
+        scan, reference = person.scans(source), fitted.reference(target)
+        yield from _overlap(Compared("Source", scan), condition, tissues[source], person)
+        for entry in entries:
             one = Compared(entry.row, _harmonized(entry, person, source, target, fitted), entry.method, entry.variant)
-            yield from one.cells("Table 2", condition, distances(person, source, one.image, reference))
+            yield from one.cells("Table 2", condition, histogram_distances(scan, one.image, reference, person.mask))
             yield from one.cells("Table 2", condition, _anatomy(person, source, target, one.image, reference))
             if one.is_straight_line:
                 continue
-            back = percentile_matched(one.image, person.mask, person.scans(source), person.mask) * person.mask
+            back = percentile_matched(one.image, person.mask, scan, person.mask) * person.mask
             after = _tissues(back.clamp_min(0), person, fitted)
             change = metrics.ravd(after.labels, tissues[source].labels, labels=[2, 3])[0].tolist()
             volumes = dict(zip(("rAVD(GM)", "rAVD(WM)"), change, strict=True))
@@ -85,24 +90,6 @@ def _harmonized(entry: Entry, person: Cohort, source: str, target: str, fitted: 
     is_trained = entry in TRAINED
     method = fitted(entry.fit(PEOPLE_ON)) if is_trained else load_method(entry.method, entry.variant, fitted=False)
     return method.harmonize(scan, reference=reference, mask=mask)
-
-
-def distances(person: Cohort, source: str, image: Tensor, reference: Tensor) -> dict[str, float]:
-    """Equation 1 inside the brain, in per cent: how far a harmonized scan moved, and how far it still is.
-
-    Args:
-        person: one person.
-        source: the site of the scan that was harmonized.
-        image: (1, 1, D, H, W), in the reference's units.
-        reference: (1, 1, D, H, W), somebody's scan on the target.
-    """
-    head = foreground(reference)
-    low, high = percentiles(reference, head)
-    before = subject_percentile(person.scans(source), person.mask)
-    moved, left = metrics.nwd(
-        before, (image - low) / (high - low), (reference - low) / (high - low), person.mask, target_mask=head
-    )
-    return {"nWD(i,p)": float(moved), "nWD(t,p)": float(left)}
 
 
 def _anatomy(person: Cohort, source: str, target: str, image: Tensor, reference: Tensor) -> dict[str, float]:

@@ -1,7 +1,7 @@
 """Whom HAIL is trained on, and what the card says of the validation people.
 
 The profile's training people: every other one lends a scan of site A, the rest lend theirs of B and C, so that input
-and target of a pair are two people, as in the paper. Phase 2 sees A and B.
+and target of a pair are two people, as in the paper. Phase 2 sees A and B, and so does the GAN beside.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ from statistics import fmean
 
 from harmony_lite.cohort import Cohort
 from harmony_lite.evaluate import metrics
-from harmony_lite.papers.hail.experiment import PAIRS, PEOPLE_ON, distances
+from harmony_lite.evaluate.measuring import histogram_distances
+from harmony_lite.methods import Harmonizer
+from harmony_lite.papers.hail.experiment import PAIRS, PEOPLE_ON
 from harmony_lite.papers.hail.harmonizer import Hail
 from harmony_lite.papers.recipes import method_recipe
 from harmony_lite.splits import people
@@ -24,7 +26,12 @@ def on_sites() -> tuple[Cohort, Cohort]:
     return people(PEOPLE_ON)[:2]
 
 
-def style_and_anatomy(method: Hail, validation: Cohort) -> dict[str, dict[str, float]]:
+def on_seen_sites() -> tuple[Cohort, Cohort]:
+    """The same people on the two sites that phase 2 sees, for the GAN beside."""
+    return people(PEOPLE_ON[:2])[:2]
+
+
+def style_and_anatomy(method: Harmonizer, validation: Cohort) -> dict[str, dict[str, float]]:
     """Distances that are left to the target, in per cent, and correlation with the input, for each pair of sites.
 
     The reference is the first validation person, who is not harmonized.
@@ -32,25 +39,30 @@ def style_and_anatomy(method: Hail, validation: Cohort) -> dict[str, dict[str, f
     reference, others = validation.subset([0]), validation.subset(range(1, len(validation)))
     left, kept = {}, {}
     for condition, (source, target) in PAIRS.items():
+        if not {source, target} <= set(validation.scanners):
+            continue
         one = method.to_reference(reference.scans(target))
         images = one.harmonize(others.scans(source), mask=others.mask)
         found = [
-            distances(others.subset([i]), source, image[None], reference.scans(target))
-            for i, image in enumerate(images)
+            histogram_distances(scan[None], image[None], reference.scans(target), brain[None])
+            for scan, image, brain in zip(others.scans(source), images, others.mask, strict=True)
         ]
         left[condition] = round(fmean(values["nWD(t,p)"] for values in found), 1)
         kept[condition] = round(float(metrics.ncc(images, others.scans(source), others.mask).mean()), 4)
     return {"validation nWD(t,p), %": left, "validation correlation with the input": kept}
 
 
-RECIPES = tuple(
-    method_recipe(
-        Hail.name,
-        variant,
-        people=on_sites,
-        untrained=partial(Hail.from_variant, variant),
-        metric=style_and_anatomy,
-        about=lambda training: {"sites": training.scanners},
-    )
-    for variant in Hail.variants
+RECIPES = (
+    method_recipe("style-transfer", "sites", people=on_seen_sites, metric=style_and_anatomy, share=2.0),
+    *(
+        method_recipe(
+            Hail.name,
+            variant,
+            people=on_sites,
+            untrained=partial(Hail.from_variant, variant),
+            metric=style_and_anatomy,
+            about=lambda training: {"sites": training.scanners},
+        )
+        for variant in Hail.variants
+    ),
 )

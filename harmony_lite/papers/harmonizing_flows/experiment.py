@@ -11,7 +11,8 @@ no label; the paper adapts on the test people themselves.
 
 In Table 4 and the distances after N4, classical methods are fitted anew to corrected scans and the harmonizer is
 adapted anew. The networks are those of Table 1, which were trained on scans as they are; the paper trains all of them
-again.
+again. Style transfer takes all four sites for one domain, so its one network serves every setting, and a scan of the
+target's first training person says the style.
 
 A condition of our own, "A shaded", has setting A's sites with a strong field over them, which no curve takes back.
 """
@@ -19,7 +20,7 @@ A condition of our own, "A shaded", has setting A's sites with a strong field ov
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from statistics import fmean
 
@@ -52,8 +53,10 @@ COPIES = 3  # changed copies that AUE adds to each scan
 PRINTED = (
     Entry("Hist matching", "histogram-matching", "volume"),
     Entry("Combat", "combat", "target"),
+    Entry("Style-transfer", "style-transfer", "sites"),
     Entry("Cycle-GAN", "cyclegan", "scanners"),
 )
+AS_TRAINED = ("style-transfer", "cyclegan")  # whose networks are Table 1's in either table
 OURS = ("harmonizing-flows", "ours")
 ADDED = beside("field-swap", "affine-match")
 AFTER_N4 = (*PRINTED, *beside("field-swap"))
@@ -62,7 +65,7 @@ UNTOUCHED, ITSELF = "Baseline", "training site itself"
 
 # Rows of `_Setting` by the names that each table has for them
 TABLE_1 = {
-    name: name for name in (UNTOUCHED, "AUE", "Hist matching", "Combat", "BigAug", "Cycle-GAN")
+    name: name for name in (UNTOUCHED, "AUE", "Hist matching", "Combat", "BigAug", "Style-transfer", "Cycle-GAN")
 } | {"Ours": SOURCE_BITS}  # fmt: skip
 TABLE_2 = {
     "Without harmonization": UNTOUCHED,
@@ -79,29 +82,38 @@ TTA = {"TENT": "TENT", "Ours": SOURCE_BITS}
 WITH_DISTANCE = {*TABLE_1.values(), ITSELF}
 
 
+def _fit_of(entry: Entry, sites: tuple[str, ...], *, corrected: bool = False) -> Fit:
+    """What a comparator is fitted to in one setting; style transfer is in every setting what it is in the first."""
+    seen = PEOPLE_ON if entry.method == "style-transfer" else sites
+    return entry.fit(seen, corrected=corrected and entry.method not in AS_TRAINED)
+
+
 def _fits() -> Iterator[Fit]:
     for sites in SETTINGS.values():
         target, *others = sites
         yield Fit(*OURS, (target,))
-        yield from (entry.fit(sites) for entry in (*PRINTED, *ADDED))
-        yield from (entry.fit(sites, corrected=True) for entry in AFTER_N4 if entry.method != "cyclegan")
+        yield from (_fit_of(entry, sites) for entry in (*PRINTED, *ADDED))
+        yield from (_fit_of(entry, sites, corrected=True) for entry in AFTER_N4 if entry.method not in AS_TRAINED)
         for corrected in (False, True):
             yield from (SiteFit("site", "", (target, site), corrected) for site in others)
     target, *others = SETTINGS["A"]
     yield from (SiteFit("site", "", (target, site), is_shaded=True) for site in others)
 
 
-FITS = tuple(_fits())
+FITS = tuple(dict.fromkeys(_fits()))
 
 
-def measure(person: Cohort, fitted: Fitted) -> Iterator[Measurement]:
-    """All tables, and the numbers of the text, for one person on all four sites."""
+def measure(person: Cohort, fitted: Fitted, rows: Collection[str] = ()) -> Iterator[Measurement]:
+    """All tables, and the numbers of the text, for one person on all four sites.
+
+    With `rows`, which name comparators, these alone and the baseline.
+    """
     corrected = fitted.without_fields(person)
-    plain = {name: list(_Setting(person, sites, fitted).rows()) for name, sites in SETTINGS.items()}
+    plain = {name: list(_Setting(person, sites, fitted).rows(rows)) for name, sites in SETTINGS.items()}
     after_n4 = {
-        name: list(_Setting(corrected, sites, fitted, corrected=True).rows()) for name, sites in SETTINGS.items()
+        name: list(_Setting(corrected, sites, fitted, corrected=True).rows(rows)) for name, sites in SETTINGS.items()
     }
-    in_shade = {SHADED: list(_Setting(person, SETTINGS["A"], fitted, is_shaded=True).rows())}
+    in_shade = {SHADED: list(_Setting(person, SETTINGS["A"], fitted, is_shaded=True).rows(rows))}
     added = {entry.row: entry.row for entry in ADDED}
     ours = added | {ITSELF: ITSELF}
     yield from _cells("Table 1", "dsc", plain, TABLE_1 | ours)
@@ -154,10 +166,13 @@ class _Setting:
         self.scans = {site: shaded(scan, self.masks[site]) if is_shaded else scan for site, scan in scans.items()}
         self.judge = judge(self.target)
 
-    def rows(self) -> Iterator[_Judged]:
-        """In the tables' order."""
+    def rows(self, some: Collection[str] = ()) -> Iterator[_Judged]:
+        """In the tables' order; with the names of some comparators, the baseline and these."""
         sites = self.others
         yield self._of(UNTOUCHED, {site: self._segmented(self.scans[site]) for site in sites})
+        if some:
+            yield from self._of_comparators(some)
+            return
         averaged = {
             site: self.judge.averaged(self.scans[site], self.person.mask, small_changes, times=COPIES) for site in sites
         }
@@ -165,12 +180,17 @@ class _Setting:
         yield self._of(
             "BigAug", {site: self._segmented(self.scans[site], judge(self.target, BIGAUG)) for site in sites}
         )
-        for entry in AFTER_N4 if self.corrected else (*PRINTED, *ADDED):
-            found = {site: self._segmented(self._harmonized(entry, site)) for site in sites}
-            yield self._of(entry.row, found, entry.method, entry.variant)
+        yield from self._of_comparators()
         yield from self._of_flows()
         if not self.is_shaded:
             yield self._of(ITSELF, {self.target: self._segmented(self.person.scans(self.target))})
+
+    def _of_comparators(self, some: Collection[str] = ()) -> Iterator[_Judged]:
+        """What each comparator makes of the three sites, or some of them do."""
+        for entry in AFTER_N4 if self.corrected else (*PRINTED, *ADDED):
+            if not some or entry.row in some:
+                found = {site: self._segmented(self._harmonized(entry, site)) for site in self.others}
+                yield self._of(entry.row, found, entry.method, entry.variant)
 
     def _of_flows(self) -> Iterator[_Judged]:
         """The harmonizer as pre-trained and by each rule, and TENT."""
@@ -199,8 +219,9 @@ class _Setting:
         yield self._of("TENT", {site: self._segmented(self.scans[site], adapted[site].tent) for site in self.others})
 
     def _harmonized(self, entry: Entry, site: str) -> Tensor:
-        # CycleGAN's networks are Table 1's in either table
-        method = self.fitted(entry.fit(self.sites, corrected=self.corrected and entry.method != "cyclegan"))
+        method = self.fitted(_fit_of(entry, self.sites, corrected=self.corrected))
+        if method.takes_reference:
+            method = method.to_reference(self.fitted.reference(self.target, corrected=self.corrected))
         return method.harmonize(self.scans[site], scanner=site, mask=self.masks[site])
 
     def _segmented(self, image: Tensor, by: StructureUNet | None = None) -> Tensor:

@@ -1,7 +1,7 @@
 """Whom the networks of settings A to D are trained on: for each of the four sites as the target, its training people.
 
 The flow, the harmonizer and the judge see scans of the target alone. CycleGAN sees those of the other three sites too,
-of other people.
+of other people. Style transfer takes all four for one domain, so one training serves every target.
 """
 
 from __future__ import annotations
@@ -74,6 +74,7 @@ def of_target(target: str) -> Iterator[Recipe]:
 
 
 RECIPES = (
+    method_recipe("style-transfer", "sites", target=SITES[0], people=partial(on_sites, SITES[0]), share=2.0),
     *(recipe for target in SITES for recipe in of_target(target)),
     method_recipe(HarmonizingFlows.name, "unguided", people=partial(on_sites, SITES[0]), metric=bits, share=3.0),
 )
