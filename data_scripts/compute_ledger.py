@@ -327,6 +327,7 @@ def measure_real_pair() -> Path | None:
         lesions = nifti.read(patient / prepare_open_ms.REFERENCE).volume > 0  # its grid is the common one
         rows = [
             *real_pair.measure(pair),
+            *real_pair.measure_to_one_reference(pair, lesions),
             *real_pair.measure_to_one_look(pair, lesions),
             *real_pair.measure_on_other_slices(pair, lesions),
         ]

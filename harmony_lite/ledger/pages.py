@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from harmony_lite.ledger.real_pair import ON_OTHER_SLICES, TO_ONE_LOOK
+from harmony_lite.ledger.real_pair import ON_OTHER_SLICES, TO_ONE_LOOK, TO_ONE_REFERENCE
 from harmony_lite.ledger.results import results
 from harmony_lite.ledger.rows import (
     NOT_COMPUTED,
@@ -222,6 +222,12 @@ def _real_pair(pair: Sequence[Row], profile: str) -> Iterator[str]:
         "against: an upper figure, and one patient has no interval.\n"
     )
     for place in dict.fromkeys(row.place for row in pair):
+        if place == TO_ONE_REFERENCE:
+            yield (
+                "\n**One reference in**: HAIL, trained on simulated people, beside curves that have the same "
+                "reference. nWD(i,p) and nWD(t,p) are its paper's distances in per cent, from the input's histogram "
+                "and from the target's.\n"
+            )
         if place == TO_ONE_LOOK:
             yield (
                 "\n**Both studies brought to one look**, the simulated target's, by methods that are given no "

@@ -9,6 +9,9 @@ A blind method has a look of its own, here that of the simulated Trio, and is gi
 brought to it, and what is measured is whether they then agree better than when each is scaled by itself; and what
 becomes of the contrast of lesions, those that changed between the studies.
 
+HAIL was trained on simulated people and is sent to the target's scan as its one reference. How far that brings it is
+measured by its own two distances of histograms too, beside curves that have the same one reference.
+
 A method for paired scans knows the scanners that it was trained on. Nobody else was under these two protocols, so
 MISPEL and a tone curve are trained on every other axial slice of this patient and measured on the rest: slices held
 out, not people, 3 mm from the nearest that was trained on.
@@ -24,17 +27,21 @@ from torch import Tensor
 
 from harmony_lite.cohort import Cohort, OneReference, Scans, SeveralScanners
 from harmony_lite.evaluate.contrast import blurred, lesion_contrast
-from harmony_lite.evaluate.measuring import TIER_REAL, Compared, Entry, Measurement, beside
+from harmony_lite.evaluate.measuring import TIER_REAL, Compared, Entry, Measurement, beside, histogram_distances
 from harmony_lite.evaluate.report import MEASURES, measured
 from harmony_lite.images.bias_field import without_field
 from harmony_lite.images.normalize import divide_by_mean
-from harmony_lite.methods import Harmonizer, load_method
+from harmony_lite.methods import Harmonizer, load_method, method_class
 from harmony_lite.methods.own_grid.smooth_change import harmonize_on_own_grid
 
-__all__ = ["ON_OTHER_SLICES", "TARGET", "TO_ONE_LOOK", "measure", "measure_on_other_slices", "measure_to_one_look"]
+__all__ = [
+    "ON_OTHER_SLICES", "TARGET", "TO_ONE_LOOK", "TO_ONE_REFERENCE", "measure", "measure_on_other_slices",
+    "measure_to_one_look", "measure_to_one_reference",
+]  # fmt: skip
 
 TARGET, SOURCE = "study1", "study2"
 PLACE = "real pair"
+TO_ONE_REFERENCE = "real pair, one reference in"
 TO_ONE_LOOK = "real pair, both to one look"
 ON_OTHER_SLICES = "real pair, trained on its other slices"
 BLURS = {f"source, blurred by {width:g} mm": width for width in (0.7, 1.4, 2.8)}  # of its slices
@@ -43,6 +50,7 @@ BLIND = (
     Entry("ascent without the flow", "blindharmony", "ours", changes=(("use_flow", False),)),
 )
 ENTRIES = beside("percentile", "affine-match", "histogram-matching", "nyul", "white-stripe", "n4", "ssimh")
+TO_REFERENCE = beside("percentile", "affine-match", "histogram-matching", "hail:ours", "hail:paper")
 SSIMH, N4 = Entry("ssimh, head kept", "ssimh", "volume"), Entry("n4 on both scans", "n4", "volume")
 
 
@@ -63,6 +71,8 @@ def measure(pair: Cohort) -> Iterator[Measurement]:
 
 
 def _harmonized(entry: Entry, source: Tensor, own_mask: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    if method_class(entry.method).takes_reference:
+        return load_method(entry.method, entry.variant).harmonize(source, reference=target, mask=own_mask)
     method = load_method(entry.method, entry.variant, fitted=False).fit(OneReference(Scans(target, mask)))
     return method.harmonize(source, mask=own_mask)
 
@@ -70,6 +80,24 @@ def _harmonized(entry: Entry, source: Tensor, own_mask: Tensor, target: Tensor, 
 def _measured(entry: Entry, image: Tensor, target: Tensor, mask: Tensor) -> Iterator[Measurement]:
     one = Compared(entry.row, image, entry.method, entry.variant)
     yield from one.cells(PLACE, f"{SOURCE} to {TARGET}", measured(image, target, mask, MEASURES), tier=TIER_REAL)
+
+
+def measure_to_one_reference(pair: Cohort, lesions: Tensor) -> Iterator[Measurement]:
+    """Agreement with the target's scan, distances of histograms, and contrast of lesions, after one reference.
+
+    Args:
+        pair: as for `measure`.
+        lesions: bool (1, 1, D, H, W): lesions that changed between the studies.
+    """
+    mask, own_mask = pair.mask, pair.masks(SOURCE)
+    source, target = pair.scans(SOURCE) * own_mask, pair.scans(TARGET) * mask
+    for entry in TO_REFERENCE:
+        image = _harmonized(entry, source, own_mask, target, mask)
+        values = measured(image, target, mask, ("psnr", "ssim", "ncc"))
+        values |= histogram_distances(source, image, target, own_mask)
+        values["lesion contrast"] = lesion_contrast(image, own_mask, lesions, pair.affine())
+        one = Compared(entry.row, image, entry.method, entry.variant)
+        yield from one.cells(TO_ONE_REFERENCE, f"{SOURCE} to {TARGET}", values, tier=TIER_REAL)
 
 
 def measure_to_one_look(pair: Cohort, lesions: Tensor) -> Iterator[Measurement]:
