@@ -13,10 +13,12 @@ from harmony_lite.papers.hail.harmonizer import Hail, Reference
 from harmony_lite.papers.hail.losses import ssim
 from harmony_lite.papers.hail.networks import AutoEncoder
 from harmony_lite.papers.hail.phases import Sites, phase_1, phase_2
-from harmony_lite.papers.hail.settings import HailSettings, InferenceSettings, NetworkSizes, settings_of
+from harmony_lite.papers.hail.settings import SIZES, HailSettings, InferenceSettings, NetworkSizes, settings_of
+from harmony_lite.profiles import GPU
 
 ON_GPU = pytest.mark.skipif(DEVICE != "cuda", reason="found no GPU: not measured here")
 FLOPS_PEAK = 989e12  # of an H200 in bf16, dense
+STEPS = 50  # of a training that is timed; as many again are taken off with the start
 
 
 def sites(side):
@@ -42,6 +44,26 @@ def test_training_step(benchmark, variant, phase):
         finished()
 
     benchmark.pedantic(step, rounds=5, warmup_rounds=1)
+
+
+@ON_GPU
+@pytest.mark.parametrize("capture", [True, False], ids=["one graph", "eager"])
+@pytest.mark.parametrize("phase", [1, 2])
+def test_training_step_of_the_gpu_profile(benchmark, phase, capture):
+    """Draw, loss, backward and AdamW at the sizes of the profile `gpu`: `STEPS` of them."""
+    benchmark.group = f"HAIL, {STEPS} steps of phase {phase} at the gpu profile's size"
+    settings, data = SIZES[GPU.name], sites(80)
+    nobody = Sites(data.volumes[:0], data.masks[:0], (0, 0))  # is held out
+
+    def trained(steps):
+        chance = torch.Generator().manual_seed(0)
+        made = phase_1(settings, chance) if phase == 1 else phase_2(AutoEncoder(settings.network), settings, chance)
+        return made.train(data, nobody, settings, chance, None, False, steps=steps, capture=capture).seconds
+
+    start = trained(STEPS)
+    seconds = benchmark.pedantic(lambda: trained(2 * STEPS), rounds=1)
+    benchmark.extra_info["step"] = f"{1000 * (seconds - start) / STEPS:.0f} ms a step"
+    print(f"\n{benchmark.name}: {benchmark.extra_info['step']}")
 
 
 @pytest.mark.parametrize("who", ["one axis after the other", "MONAI"])
