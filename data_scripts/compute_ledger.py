@@ -8,8 +8,9 @@ scans are there.
 What is done for one person is kept in the cache folder: an interrupted run goes on where it stopped. Nothing that was
 made by other code than the present one is taken over. `--verdicts` measures nobody: it takes over what the paper's
 sweep holds and judges the claims anew on the stored values, as after a change of what a weights' card says. `--rows`
-measures some rows alone, as of a comparator that comes later, and puts them beside the stored ones. Rows without a
-method are measured again with them, and have to come out as stored, or nothing is written.
+measures some rows alone, as of a comparator that comes later, and puts them beside the stored ones; nothing is fitted
+but what these rows ask for. Rows without a method are measured again with them, and have to come out as stored, or
+nothing is written.
 """
 
 from __future__ import annotations
@@ -145,18 +146,20 @@ def kept(paper: str, position: int, rows: Sequence[str] = ()) -> Path:
 
 
 def steps(papers: Sequence[str], rows: Sequence[str] = ()) -> Iterator[tuple[str, list[tuple]]]:
-    """What is left to do, in three rounds; within a round every step, a function and what it takes, is on its own."""
+    """What is left to do, in three rounds; within a round every step, a function and what it takes, is on its own.
+
+    For some rows nothing is fitted ahead: a row's method is fitted where it is asked for, if it has no shipped weights.
+    """
     groups = {paper: experiments.people_of(paper, active()) for paper in papers}
     unfinished = {p: [i for i in range(len(groups[p][2])) if not kept(p, i, rows).is_file()] for p in papers}
     papers = [paper for paper in papers if unfinished[paper]]
-    fitting = {paper for paper in papers if any(not one.is_shipped for one in experiments.fits(paper))}
-    people = {p: len(groups[p][2]) + len(groups[p][0]) * (p in fitting) for p in papers}
+    fits = {p: [(i, one) for i, one in enumerate(experiments.fits(p)) if not (rows or one.is_shipped)] for p in papers}
+    people = {p: len(groups[p][2]) + len(groups[p][0]) * bool(fits[p]) for p in papers}
     yield "people", [(simulate_person, paper, i) for paper in papers for i in range(people[paper])]
     needed: dict[Any, tuple[Callable, str, int]] = {}  # two papers may need the same fit
     for paper in papers:
-        for i, one in enumerate(experiments.fits(paper)):
-            if not one.is_shipped:
-                needed.setdefault(one.label, (fit, paper, i))
+        for i, one in fits[paper]:
+            needed.setdefault(one.label, (fit, paper, i))
     yield "fits", list(needed.values())
     measuring = ((measure_person, p, i, rows) for p in papers for i in unfinished[p])
     yield "test people", sorted(measuring, key=lambda one: one[2])

@@ -39,7 +39,7 @@
 # | --- | --- |
 # | $i, t, p$ | input, target and prediction: the scan as it came, the one reference, the harmonized scan |
 # | $f(x)$ | the features of a scan $x$: what the encoder makes of it, one volume for each channel |
-# | $\mu, \sigma$ | mean and standard deviation of each channel over the voxels: its *style* |
+# | $\mu, \sigma$ | mean and standard deviation of each channel over the voxels: its *style*; $\sigma$ divides by the number of voxels |
 # | $\text{nWD}(i,p), \text{nWD}(t,p)$ | distance of histograms moved and left, in per cent of the whole way (notebook 02) |
 
 # %% tags=["colab", "folded"]
@@ -88,10 +88,11 @@ mine = Mine(ANSWERS)  # your functions, once they have passed
 # That is what the paper calls one-shot learning, and it has rare diseases in mind, where a hospital may have no more to give.
 # Between the two stands AdaIN, *adaptive instance normalization*: it swaps the look of the features.
 #
-# **Look at** the one encoder, which both scans pass through: the paper calls that a Siamese network.
+# **Look at** the two blue boxes in the middle. They are one network, which both scans pass through: the paper calls that a Siamese network.
+# A third loss, consistency, is left to notebook 41.
 
 # %% tags=["folded"]
-# @title Diagram: one encoder, AdaIN, one decoder, three losses, after Figure 1
+# @title Diagram: one encoder, AdaIN, one decoder, two of the three losses, after Figure 1
 boxes = {
     "input": (1.2, 2.6, "input $i$", ORANGE),
     "target": (1.2, 1.1, "target $t$:\nthe one reference", GREEN),
@@ -138,10 +139,14 @@ pairs = [(person, site) for person in (0, 1) for site in PEOPLE_ON]
 for axis, (person, site) in zip(axes, pairs, strict=True):
     image(axis, scans[site][person, 0, ..., z], title=f"person {person + 1}, {short[site][-1]}")
 figure.suptitle("Simulated: two people on HAIL's three sites, one window", fontsize=10)
-alt = "Six axial slices: two people on the sites A, B and C. On A grey and white matter differ least."
+alt = "Six axial slices: two people on the sites A, B and C. Between grey and white matter there is less contrast on A than on B. C is dark, with a bright patch at the back."
 show(figure, alt=alt)
 
 # %% [markdown]
+# **What to notice.** Compare the grey rim with the white core: there is less contrast on A than on B.
+# C looks dark because its coil makes one place bright, and that raises the 99th percentile by which the scan is scaled.
+# A style will be able to move the first difference. Keep the second in mind.
+#
 # ## 2. What an encoder keeps
 #
 # **Question.** The paper's encoder halves the volume three times. How much anatomy is left after that?
@@ -187,10 +192,10 @@ print(f"a feature looks {reaches(4, 3)} voxels to each side, beyond the {2**3} v
 
 # %% [markdown]
 # Now the shipped networks.
-# `paper` has the printed form with an eighth of the channels: four levels, three poolings.
-# `ours` has no pooling. It moves blocks of 2 x 2 x 2 voxels into the channels, which loses nothing.
+# `paper` has the printed form with an eighth of the channels: four levels, three poolings. At the bottom it keeps 64 numbers for 512 voxels.
+# `ours` has no pooling. It moves blocks of 2 x 2 x 2 voxels into the channels (a pixel-unshuffle in three dimensions), which loses nothing, and at the bottom it has 64 numbers for 8 voxels.
 #
-# **Expected.** With poolings, folds are lost: the decoder repeats each voxel eight times and cannot say where in the eight a border was.
+# **Expected.** With poolings, folds are lost: where in its eight voxels the largest one was, a pooling does not keep.
 
 # %%
 networks = {variant: hl.load_method("hail", variant).network for variant in ("paper", "ours")}
@@ -213,7 +218,8 @@ alt = "Three slices: the scan; a blurred one, from features after three poolings
 show(figure, alt=alt)
 
 # %% [markdown]
-# **What to notice.** The poolings cost the folds, as expected, before any harmonization has begun.
+# **What to notice.** The printed form loses the folds, as expected, before any harmonization has begun.
+# Two things differ between the two networks: the poolings, and how many numbers are kept for a voxel. This comparison does not tell them apart.
 # Keep it in mind when a table says that a method moved far from its input: blur moves a histogram too.
 #
 # ## 3. A style is two numbers
@@ -229,6 +235,8 @@ show(figure, alt=alt)
 # ### Exercise 40.2 · AdaIN by hand (8 minutes, ★★)
 #
 # Write it for several channels at once. The target may have another number of voxels.
+# The deviation $\sigma$ is the one that divides by the number of voxels: `std(..., correction=0)`.
+# A channel may be *silent*, the same everywhere: keep its deviation from being 0 where you divide by it.
 
 
 # %% tags=["exercise", "exercise-40.2"]
@@ -286,6 +294,7 @@ show(figure, alt=alt)
 # %% [markdown]
 # **What to notice.** AdaIN of the intensities is a straight line, and nothing more.
 # The histograms have the same mean and the same width now, and still another shape.
+# The two percentages need not add up to 100: a histogram can move far and end beside the target.
 #
 # ## 4. Many channels bend the line
 #
@@ -299,7 +308,7 @@ show(figure, alt=alt)
 # ### Exercise 40.3 · A style loss (8 minutes, ★★)
 #
 # The paper takes the style loss at "the layers" of the encoder and prints no formula.
-# Take AdaIN's own: at each level the mean square between the channels' means, plus that between their deviations, summed over the levels.
+# Take the one of AdaIN's own paper: at each level the mean square between the channels' means, plus that between their deviations ($\sigma$ as above), summed over the levels.
 
 
 # %% tags=["exercise", "exercise-40.3"]
@@ -356,7 +365,7 @@ def learned_curve(values, target, count, steps=600):
 
 
 # %% [markdown]
-# **Expected.** The more channels, the smaller the distance that is left. With one channel there is little more than a straight line.
+# **Expected.** The more channels, the smaller the distance that is left. With one channel the curve is nearly a straight line, and leaves as much.
 
 # %%
 chosen = torch.Generator().manual_seed(0)
@@ -379,25 +388,30 @@ assert left[16] < left[2] < left_over(straight)
 # %% tags=["folded"]
 # @title Curves that were learned from a style, by the number of channels
 figure, axes = panels(2, size=(8.6, 3.2))
-axes[0].plot(KNOTS, KNOTS, color=GREY, linestyle=":")
-for (count, (_, heights)), colour in zip(curves.items(), (GREY, ORANGE, PINK, BLUE), strict=True):
-    axes[0].plot(KNOTS, heights, color=colour, linewidth=1.8, label=f"{count} channel{'s' * (count > 1)}")
-axes[0].legend(frameon=False, loc="upper left")
-axes[0].set(xlabel="intensity on site A", ylabel="intensity drawn", xlim=(0, 1.2), ylim=(0, 1.3))
-axes[0].set_title("the curve that was learned")
+line_there = (KNOTS - few.mean()) / few.std() * goal.std() + goal.mean()  # AdaIN of the intensities
+axes[0].axhline(0, color=GREY, linestyle=":")
+axes[0].text(0.52, 0.02, "AdaIN's line", color=GREY)
+dashes = {1: (GREY, "-"), 2: (ORANGE, "--"), 4: (PINK, "-"), 16: (BLUE, "--")}
+for count, (_, heights) in curves.items():
+    colour, dash = dashes[count]
+    label = f"{count} channel{'s' * (count > 1)}"
+    axes[0].plot(KNOTS, heights - line_there, color=colour, linestyle=dash, linewidth=2, label=label)
+axes[0].legend(frameon=False, fontsize=8)
+axes[0].set(xlabel="intensity on site A", ylabel="above AdaIN's line", xlim=(0, 1.1), ylim=(-0.15, 0.15))
+axes[0].set_title("how the learned curve bends")
 axes[1].plot(list(left), list(left.values()), "o-", color=BLUE)
 axes[1].axhline(left_over(straight), color=GREY, linestyle=":")
-axes[1].text(6, left_over(straight) - 4, "a straight line", color=GREY)
+axes[1].text(6, left_over(straight) - 4, "AdaIN's line", color=GREY)
 axes[1].set(xlabel="channels", ylabel="nWD(t,p), %", xticks=list(left), ylim=(0, None))
 axes[1].set_title("what is left to the target")
 figure.suptitle("Simulated: site A to one scan of site B", fontsize=10)
-alt = "Left, four curves of the intensity: nearly straight with one channel, more and more bent with 2, 4 and 16. Right, the distance left to the target falls with the number of channels."
+alt = "Left, how four learned curves lie above and below the straight line: with one and two channels they bend a little and lie on each other, with 4 and 16 they bend a lot, alike. Right, the distance left to the target falls with the number of channels and stays level from four on."
 show(figure, alt=alt)
 
 # %% [markdown]
 # **What to notice.** A straight line leaves 55 % of the way, four channels leave 11, sixteen 10.
-# (With one channel many curves have the right two numbers. The one that was learned happens to be better than a line.)
-# One scan of another person was enough for it, and two numbers for each channel.
+# With one channel the expectation fails: 42 % are left. Many curves have the right mean and deviation, and the style does not say which; the curve that was learned bends a little, and by chance the right way.
+# One scan of another person was enough, and two numbers for each channel.
 # That is the strength of AdaIN, and its limit: a style has no places.
 # What differs from place to place, such as the shading of a coil, no style can move.
 #
@@ -408,6 +422,7 @@ show(figure, alt=alt)
 # **Idea.** The same as to one: two numbers for each. Apply your function to all of them, and hold it against the package's.
 #
 # Features are a volume for each channel. Only those inside the brain are moved here.
+# The *gain* of a channel is $\sigma(t) / \sigma(i)$, by which AdaIN stretches it.
 
 # %%
 network = networks["ours"]
@@ -455,7 +470,7 @@ pd.DataFrame(table, index=["nWD(i,p), %", "nWD(t,p), %", "two people, one site: 
 
 # %% [markdown]
 # **What to notice.** Over all voxels three quarters of the way are left, over the brain a little more than half.
-# And two people on *one* site differ by a tenth in the mean over all voxels: their heads are not equally large.
+# And two people on *one* site differ in their means by 10.5 % over all voxels, by 7.1 % over the brain: part of the difference is how large the brain is.
 #
 # > **Paper says / code does.**
 # > There is no public code of HAIL; a repository of that name holds another method.
@@ -561,8 +576,8 @@ show(figure, alt=alt)
 # ## What to take away
 #
 # - A style is mean and deviation of each channel. It knows no places: it can move a contrast, never a shading.
-# - One channel is a straight line. Many channels that see different parts of the range bend it.
-# - Every pooling costs anatomy that no decoder brings back. Look at the plain reconstruction before you judge a style transfer.
+# - AdaIN of the intensities is a straight line. Many channels that see different parts of the range bend it.
+# - Features that keep few numbers for a voxel cost anatomy that no decoder brings back. Look at the plain reconstruction before you judge a style transfer.
 # - Over which voxels a statistic is taken is part of the method.
 #
 # **Traps.**

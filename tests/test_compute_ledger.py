@@ -64,6 +64,14 @@ def test_two_papers_share_a_fit(folder, monkeypatch):
     assert sorted(taken) == ["atlas.labels.oasis_trio", "atlas.tissues.oasis_trio"]
 
 
+def test_for_some_rows_nothing_is_fitted_ahead(folder, monkeypatch):
+    """Methods of other rows may take hours to fit; training people are simulated for fits alone."""
+    monkeypatch.setattr(experiments, "fits", lambda paper: [Fit("atlas", "tissues", ("oasis_trio",))])
+    whole, some = (dict(compute_ledger.steps(["blindharmony"], rows)) for rows in ((), ("field-swap",)))
+    assert len(whole["fits"]) == 1 and not some["fits"]
+    assert len(whole["people"]) > len(some["people"]) == len(some["test people"])
+
+
 def test_results_hold_every_person_the_mean_and_the_weights(folder):
     keep("blindharmony", 0, 26.123456789)
     keep("blindharmony", 1, 27.0)

@@ -1,6 +1,7 @@
 """HAIL: AdaIN to its moments, losses by hand and against MONAI, the frozen encoder, volumes in parts, one reference."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from torch import nn
 
 from harmony_lite.cohort import Cohort, Needs
 from harmony_lite.evaluate import metrics
+from harmony_lite.papers.hail import experiment
 from harmony_lite.papers.hail import settings as hail_settings
 from harmony_lite.papers.hail.adain import adain, style_of, weights_at
 from harmony_lite.papers.hail.harmonizer import Hail
@@ -372,3 +374,21 @@ def test_nwd_is_0_and_100_at_its_ends_and_blind_to_one_affine_change():
     found = metrics.nwd(source, source**1.5, target)
     changed = metrics.nwd(*(7 * image - 3 for image in (source, source**1.5, target)))
     assert [float(v) for v in changed] == pytest.approx([float(v) for v in found], rel=1e-5)
+
+
+def test_some_rows_of_its_tables_are_those_and_the_source(monkeypatch):
+    person = Cohort.simulate(1, experiment.PEOPLE_ON, spacing=5.0, seed=5)
+    made = []
+
+    def harmonized(entry, person, source, target, fitted):
+        made.append((entry.row, source, target))
+        return person.scans(source) ** 1.2
+
+    monkeypatch.setattr(experiment, "_harmonized", harmonized)
+    fitted = SimpleNamespace(profile=SimpleNamespace(spacing=5.0), reference=person.scans)
+    found = list(experiment.measure(person, fitted, ("Liu et al.",)))
+    assert made == [("Liu et al.", *pair) for pair in experiment.PAIRS.values()]
+    assert {one.row for one in found} == {"Source", "Liu et al."} and {one.place for one in found} == {"Table 2"}
+    averages = {"seen average", "unseen average", "overall"}
+    assert {one.condition for one in found} == {*experiment.PAIRS, *averages}
+    assert {one.measure for one in found if one.row == "Source"} == {"dice with the truth"}

@@ -1,5 +1,7 @@
 """Harmonizing Flows' experiment: judges' changes, what is adapted to a site, shading, and the tables' cells."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from test_harmonizing_flows import TINY
@@ -106,3 +108,60 @@ def test_every_setting_has_its_fits():
     assert len(adapted) == 2 * 12 + 3 and len({fit.label for fit in fits}) == len(fits)
     for target, *_ in experiment.SETTINGS.values():
         assert Fit("harmonizing-flows", "ours", (target,)) in fits
+
+
+# -------------------------------------------------------------------------------------------- some rows without others
+
+
+@pytest.fixture(scope="module")
+def person():
+    return Cohort.simulate(1, experiment.PEOPLE_ON, spacing=5.0, seed=4)
+
+
+class Recorded:
+    """In the place of `Fitted` and of a method: notes whom it was fitted to, and which reference it was sent to."""
+
+    takes_reference, profile = True, SimpleNamespace(spacing=5.0)
+
+    def __init__(self):
+        self.fits, self.references = [], []
+
+    def __call__(self, fit):
+        self.fits.append(fit)
+        return self
+
+    def without_fields(self, cohort):
+        return cohort
+
+    def reference(self, scanner, *, corrected=False):
+        self.references.append((scanner, corrected))
+        return scanner
+
+    def to_reference(self, reference):
+        return self
+
+    def harmonize(self, scan, *, scanner, mask):
+        return scan * mask
+
+
+def test_some_rows_are_those_and_the_untouched_ones(person, monkeypatch):
+    monkeypatch.setattr(experiment, "judge", lambda target: None)
+    monkeypatch.setattr(experiment._Setting, "_segmented", lambda self, image: self.person.labels)
+    fitted = Recorded()
+    found = list(experiment.measure(person, fitted, ("Style-transfer",)))
+    assert {one.row for one in found} == {"Baseline", "Without harmonization", "Style-transfer"}
+    assert {one.place for one in found} == {"Table 1", "Table 2", "Table 4", "section 4.2, N4"}
+    assert {one.condition for one in found if one.row == "Style-transfer"} == {*"ABCD", "A shaded", "Average"}
+    assert {one.target for one in found if one.row == "Style-transfer"} == {""}  # one network for all targets
+
+
+def test_style_transfer_has_one_network_and_each_targets_own_reference(person, monkeypatch):
+    monkeypatch.setattr(experiment, "judge", lambda target: None)
+    (entry,) = (entry for entry in experiment.PRINTED if entry.method == "style-transfer")
+    for corrected in (False, True):
+        fitted = Recorded()
+        for sites_ in experiment.SETTINGS.values():
+            setting = experiment._Setting(person, sites_, fitted, corrected=corrected)
+            setting._harmonized(entry, sites_[1])
+        assert set(fitted.fits) == {Fit("style-transfer", "sites", tuple(experiment.PEOPLE_ON))}
+        assert fitted.references == [(target, corrected) for target, *_ in experiment.SETTINGS.values()]

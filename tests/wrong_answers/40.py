@@ -32,6 +32,12 @@ def means_only(x, y):
     return x - _parts(x)[0] + _parts(y)[0]
 
 
+def nothing_under_the_fraction(x, y):
+    """A channel that is the same everywhere becomes NaN."""
+    (own, spread), (wanted, width) = _parts(x), _parts(y)
+    return (x - own) / spread * width + wanted
+
+
 def turned_round(x, y):
     """The reference's anatomy in the input's style."""
     (a, b), (c, d) = _parts(x), _parts(y)
@@ -108,6 +114,7 @@ WRONG_ANSWERS = {
         (variances, "deviations are the reference's"),
         (ranges, "means are the reference's"),
         (sorted_values, "features sent to themselves stay"),
+        (nothing_under_the_fraction, "a silent channel gets the reference's mean"),
     ],
     "40.3": [
         (voxel_by_voxel, "places do not count"),

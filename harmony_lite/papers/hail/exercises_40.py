@@ -102,6 +102,13 @@ def _order_stays(answer: Callable) -> tuple[bool, str]:
     return torch.equal(found.argsort(1), x.argsort(1)), "in a channel, what was brighter has to stay brighter"
 
 
+def _silent_channel(answer: Callable) -> tuple[bool, str]:
+    x, y = _features()
+    x[1] = 2.0
+    gap = float((_adain(answer, x, y)[1] - y[1].mean()).abs().max())  # NaN is not below any bound
+    return gap < 1e-4, f"a channel that is the same everywhere is {gap:.3g} off the reference's mean, wanted it there"
+
+
 _exercise(
     "40.2", "AdaIN by hand", 8,
     {
@@ -109,10 +116,11 @@ _exercise(
         "deviations are the reference's": _moments("deviations", 1),
         "features sent to themselves stay": _itself,
         "a straight line in each channel": _order_stays,
+        "a silent channel gets the reference's mean": _silent_channel,
     },
     "Mean and deviation go over the voxels, dim 1, with keepdim=True, and each channel has its own.",
-    "First take x's mean off and divide by x's deviation; then every channel has mean 0 and deviation 1.",
-    "(x - x.mean(1, keepdim=True)) / x.std(1, keepdim=True, correction=0) * (y's deviation) + (y's mean).",
+    "First take x's mean off and divide by x's deviation, at least 1e-6; then a channel has mean 0 and deviation 1.",
+    "(x - x.mean(1, keepdim=True)) / x.std(1, keepdim=True, correction=0).clamp_min(1e-6) * y's deviation + y's mean.",
 )  # fmt: skip
 
 # ------------------------------------------------------------------------------------------------- 40.3: a style loss

@@ -56,7 +56,8 @@ PRINTED = (
     Entry("Style-transfer", "style-transfer", "sites"),
     Entry("Cycle-GAN", "cyclegan", "scanners"),
 )
-AS_TRAINED = ("style-transfer", "cyclegan")  # whose networks are Table 1's in either table
+ONE_FOR_ALL = "style-transfer"  # its one network serves every target
+AS_TRAINED = (ONE_FOR_ALL, "cyclegan")  # whose networks are Table 1's in either table
 OURS = ("harmonizing-flows", "ours")
 ADDED = beside("field-swap", "affine-match")
 AFTER_N4 = (*PRINTED, *beside("field-swap"))
@@ -84,7 +85,7 @@ WITH_DISTANCE = {*TABLE_1.values(), ITSELF}
 
 def _fit_of(entry: Entry, sites: tuple[str, ...], *, corrected: bool = False) -> Fit:
     """What a comparator is fitted to in one setting; style transfer is in every setting what it is in the first."""
-    seen = PEOPLE_ON if entry.method == "style-transfer" else sites
+    seen = PEOPLE_ON if entry.method == ONE_FOR_ALL else sites
     return entry.fit(seen, corrected=corrected and entry.method not in AS_TRAINED)
 
 
@@ -233,9 +234,8 @@ class _Setting:
         values = {"dsc": 100 * fmean(shares)}
         if row in WITH_DISTANCE and not self.is_shaded:
             values["hd"] = fmean(_distance(labels, truth, spacing) for labels in found.values())
-        head = Measurement(
-            "", "", "", "", TIER_SCANNERS, method, variant, StructureUNet.classifier, math.nan, self.target
-        )
+        of = "" if method == ONE_FOR_ALL else self.target  # whose weights
+        head = Measurement("", "", "", "", TIER_SCANNERS, method, variant, StructureUNet.classifier, math.nan, of)
         return _Judged(row, head, values)
 
 
