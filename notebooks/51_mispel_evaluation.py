@@ -918,6 +918,7 @@ MEANING = {
     "prisma-trio-most-alike": "In the mean; but other pairs come close.",
     "ge-least-alike": "Philips and Prisma are least alike: the ablation below asks why.",
     "volumes-best-in-15-of-18": "MISPEL as printed changes volumes by a few per cent of the difference, up or down.",
+    "dice-better": "In 15 of 54 comparisons. All differ by a few thousandths, half of them the other way.",
     "volumes-generally-better-than-raw": "Some means rise. White Stripe cannot change a volume: it is a straight line.",
 }
 meant = {name: [at["verdict"], MEANING[name]] for name, at in printed_claims.items()}

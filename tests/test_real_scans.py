@@ -122,6 +122,19 @@ def test_hail_takes_one_real_scan_to_another(tmp_path, capsys):
     assert float(ncc(image, scan, brain)) > 0.97
 
 
+def test_style_transfer_takes_a_reference_of_another_grid(tmp_path, capsys):
+    """Scan and reference both go to the model's grid; the scan comes back with its own voxels and detail."""
+    source, reference = FOLDER / SCANS["ds002748"], FOLDER / SCANS["open_ms_26"]
+    out = tmp_path / "harmonized.nii.gz"
+    call = ["harmonize", "--method", "style-transfer", "--reference", str(reference), str(source), str(out)]
+    assert cli.main(call) == 0, capsys.readouterr().err
+    scan, image, target = (nifti.read(path).volume for path in (source, out, reference))
+    brain = foreground(scan)
+    assert image.shape == scan.shape and bool(image.isfinite().all()) and not image[~brain].any()
+    assert float(ncc(image, scan, brain)) > 0.9
+    assert 0.5 < float(image[brain].median() / target[foreground(target)].median()) < 2, "the reference's units"
+
+
 def test_gz_in_and_out(tmp_path):
     source, reference = FOLDER / SCANS["pumi"], FOLDER / SCANS["ds011"]
     plain, packed = tmp_path / "a.nii", tmp_path / "a.nii.gz"

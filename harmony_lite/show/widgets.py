@@ -103,7 +103,7 @@ def choice_slider(images: Mapping[str, np.ndarray], *, description: str = "", wi
     """A slider over images that were made before, each with a name.
 
     Args:
-        images: name to `(H, W)` array, in the slider's order; it starts at the last one.
+        images: name to `(H, W)` array, in the slider's order.
         description: what the names are of.
         window: the values that are black and white.
 
@@ -117,7 +117,7 @@ def choice_slider(images: Mapping[str, np.ndarray], *, description: str = "", wi
 
     if not images:
         raise ValueError("images: found none, wanted at least one to choose")
-    slider = widgets.SelectionSlider(options=list(images), value=list(images)[-1], description=description)
+    slider = widgets.SelectionSlider(options=list(images), description=description)
     seen = widgets.Image(format="png")
 
     def draw(_change: object = None) -> None:
