@@ -192,7 +192,7 @@ show(
 # - **BlindHarmony:** [10 the prior](10_blindharmony_prior.ipynb), [11 the optimization](11_blindharmony_optimization.ipynb), [12 the evaluation](12_blindharmony_evaluation.ipynb).
 # - **Harmonizing Flows:** [20 the guided flow](20_harmonizing_flows_prior.ipynb), [21 adaptation](21_harmonizing_flows_adaptation.ipynb), [22 the evaluation](22_harmonizing_flows_evaluation.ipynb).
 # - **BlindHarmonyDiff:** [30 edges and patches](30_edges_and_patches.ipynb), [31 from edges to an image](31_edge_to_image.ipynb), [32 refinement and evaluation](32_refinement_and_evaluation.ipynb).
-# - **HAIL:** [40 features and AdaIN](40_hail_features_and_adain.ipynb), [41 one reference in](41_hail_one_shot.ipynb).
+# - **HAIL:** [40 features and AdaIN](40_hail_features_and_adain.ipynb), [41 harmonize by one reference scan](41_hail_one_shot.ipynb).
 # - **MISPEL:** [50 two steps](50_mispel_two_steps.ipynb), [51 does it harmonize?](51_mispel_evaluation.ipynb).
 # <!-- notebooks:end -->
 #

@@ -47,7 +47,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import torch
-from IPython.display import display
+from IPython.display import HTML, display
 from matplotlib.colors import ListedColormap
 
 import harmony_lite as hl
@@ -691,7 +691,7 @@ real.loc[["source", "affine-match (volume)", "blindharmony (ours)", "blindharmon
 
 # %%
 with pd.option_context("display.max_colwidth", None):
-    display(ledger.verdict_table("blindharmonydiff", "quick"))
+    display(HTML(ledger.verdict_table("blindharmonydiff", "quick").to_html()))
 
 # %% [markdown]
 # **What to notice.** No verdict says *holds here*, and none says *contradicted here*: the network's validation was still falling when its training ended, and the verdicts know it.
