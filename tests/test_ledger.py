@@ -165,7 +165,9 @@ def test_the_command_line_prints_one_paper_and_refuses_another(capsys):
     assert cli.main(["ledger", "hail"]) == 0
     shown = capsys.readouterr().out
     assert shown.startswith("hail: ") and "blindharmony" not in shown
-    assert "Liu et al.: printed A to B 12.05" in shown  # what is not computed is printed too
+    assert re.search(r"rAVD\(GM\) \| Liu et al\. \| A to B +printed +12\.05 +here \d", shown)
+    nothing = ledger.text([row for row in ledger.rows("full") if row.paper == "hail"])
+    assert "Liu et al.: printed A to B 12.05" in nothing  # what is not computed is printed too
     assert cli.main(["ledger", "dreams"]) == 2
     assert "found 'dreams', wanted one of" in capsys.readouterr().err
 
