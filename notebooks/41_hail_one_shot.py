@@ -227,7 +227,7 @@ show(figure, alt=alt)
 # So field swap is a bound and no rival.
 #
 # **Expected**, as in print: moved far, little left, on unseen sites as on seen ones.
-# From notebook 40 we expect less: a style is not a histogram.
+# From notebook 40 we expect less: a style is not a histogram. Of the GAN, trained for minutes, we expect that it stays near its input.
 
 # %% tags=["folded"]
 # @title Reading the ledger: a table beside the printed one
@@ -330,7 +330,7 @@ found.round(1)
 
 # %% [markdown]
 # **What to notice.** With sixteen people a difference of two points is enough for a small p, if nearly everybody has it.
-# A p says that a difference is there. How large it is says the first column.
+# A p says that there is a difference. The first column says how large it is.
 #
 # ## 4. What the two distances do not see
 #
