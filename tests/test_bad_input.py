@@ -13,6 +13,7 @@ import pytest
 
 from harmony_lite import cli
 from harmony_lite.images import nifti
+from harmony_lite.own_scans import files
 
 SHAPE = (12, 13, 14)
 
@@ -108,6 +109,15 @@ def test_a_file_that_is_no_scan(folder, capsys, kind, place):
 def test_the_message_names_the_file(folder, capsys, kind):
     FILES[kind][0](folder / "bad.nii.gz")
     expect_refusal(capsys, folder, ["evaluate", "bad.nii.gz", "good.nii.gz"], "error: bad.nii.gz: found ")
+
+
+def test_a_reference_that_cannot_be_aligned_is_named(folder, capsys, monkeypatch):
+    def refuse(*_):
+        raise ValueError("mask: found no brain, wanted one to align")
+
+    monkeypatch.setattr(files, "on_model_grid", refuse)
+    argv = ["harmonize", "--method", "style-transfer", "--reference", "other.nii.gz", "good.nii.gz", "out.nii.gz"]
+    expect_refusal(capsys, folder, argv, "--reference other.nii.gz: mask: found no brain, wanted one to align")
 
 
 def far(folder):

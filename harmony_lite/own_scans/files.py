@@ -190,8 +190,8 @@ def _prepare(job: Job) -> _Prepared:
     method.check_scanner(job.scanner)
     used = f"{used}, weights {path.stem} (sha256 {sha256[:12]})"
     if reference is not None:
-        image, _ = _on_its_grid(method, reference, scan.affine)
-        method, reference, used = method.to_reference(image), None, f"{used}, to {job.reference}"
+        method = _sent_to(method, reference, scan.affine, job.reference)
+        reference, used = None, f"{used}, to {job.reference}"
     if job.adapt_on is not None:
         images, masks = _of_one_site(job.adapt_on, method)
         method = method.adapted(images, masks)
@@ -223,6 +223,15 @@ def _of_one_site(folder: Path, method: Harmonizer) -> tuple[Tensor, Tensor]:
             raise ValueError(f"{path}: {error}") from error
     images, masks = (torch.cat(parts) for parts in zip(*pairs, strict=True))
     return images, masks
+
+
+def _sent_to(method: Harmonizer, reference: Tensor, affine: np.ndarray, path: Path) -> Harmonizer:
+    """A fitted method with the reference as its target, on the grid that the method takes; errors name the file."""
+    try:
+        image = _on_its_grid(method, reference, affine)[0] if method.on_template_grid else reference
+        return method.to_reference(image)
+    except ValueError as error:
+        raise ValueError(f"--reference {path}: {error}") from error
 
 
 def _on_its_grid(method: Harmonizer, volume: Tensor, affine: np.ndarray) -> tuple[Tensor, Tensor]:
