@@ -25,7 +25,7 @@
 # **From the paper:** Harmonizing Flows (Beizaee and colleagues, 2023), sections 3.2 and 4.2, Equations 5 and 6, Figure 1, Table 3.
 #
 # **Before:** notebook 20.
-# **Measured:** 72 seconds and 1.3 GB on one processor core.
+# **Measured:** 53 seconds and 1.2 GB on one processor core.
 #
 # *Simulated people · expectations stated before results · three exercises, 19 minutes.*
 #

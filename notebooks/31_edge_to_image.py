@@ -25,7 +25,7 @@
 # **From the paper:** Jeong and colleagues, 2025, sections 3.3 and 5, Equations 5 and 6, supplement S3.1.
 #
 # **Before:** notebook 30.
-# **Measured:** 58 seconds and 0.8 GB on one processor core.
+# **Measured:** 40 seconds and 0.8 GB on one processor core.
 #
 # *Simulated people · expectations stated before results · three exercises, 20 minutes.*
 #

@@ -25,7 +25,7 @@
 # **From the paper:** Jeong and colleagues, 2025, sections 3.5 and 4, Tables 1 to 4, S2 to S4, Figures 2 to 7.
 #
 # **Before:** notebooks 30 and 31.
-# **Measured:** 43 seconds and 0.9 GB on one processor core.
+# **Measured:** 33 seconds and 0.9 GB on one processor core.
 #
 # *Simulated people · expectations stated before results · two exercises, 14 minutes.*
 #

@@ -25,7 +25,7 @@
 # **From the paper:** Parida and colleagues, 2023, sections 1 and 2.1, Figures 1, 3 and 4.
 #
 # **Before:** notebooks 02 and 03.
-# **Measured:** 23 seconds and 1.0 GB on one processor core.
+# **Measured:** 16 seconds and 1.0 GB on one processor core.
 #
 # *Simulated people · expectations stated before results · three exercises, 22 minutes.*
 #

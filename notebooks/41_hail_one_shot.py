@@ -25,7 +25,7 @@
 # **From the paper:** Parida and colleagues, 2023, sections 2 and 3, Equations 1 and 2, Tables 2 and 3, Figure 2.
 #
 # **Before:** notebooks 02 and 40.
-# **Measured:** 32 seconds and 0.9 GB on one processor core.
+# **Measured:** 23 seconds and 0.9 GB on one processor core.
 #
 # *Simulated people · expectations stated before results · two exercises, 16 minutes.*
 #
