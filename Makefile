@@ -16,7 +16,7 @@ WORKERS ?= 2
 TORCH := torch==2.13.0
 # What computes: weights, training, networks, methods.
 NUMERIC := $(addprefix tests/test_,$(addsuffix .py,report results training flows spline segmentation protocol classical \
-  low_frequency combat ravel comparators blindharmony mispel))
+  low_frequency combat ravel comparators blindharmony hail mispel style_transfer))
 PY := $(VENV)/bin/python
 # Made when the installation has ended well; older than either file below, the installation is done again.
 STAMP := $(VENV)/.harmony-lite-installed
