@@ -186,10 +186,10 @@ shown = {
 figure, axes = panels(5, 4, size=(8.6, 7.2))
 start = views(scan, mask)[0]
 for column, (name, volume) in zip(axes.T, shown.items(), strict=True):
-    for axis, view in zip(column, views(volume, mask), strict=False):
+    seen = views(volume, mask)
+    for axis, view in zip(column, seen, strict=False):
         image(axis, view)
-    change = views(volume, mask)[0] - start
-    column[3].imshow(change.T, origin="lower", cmap="RdBu_r", vmin=-0.3, vmax=0.3)
+    column[3].imshow((seen[0] - start).T, origin="lower", cmap="RdBu_r", vmin=-0.3, vmax=0.3)
     column[3].set(xticks=[], yticks=[])
     column[3].spines[:].set_visible(False)
     column[0].set_title(name)
@@ -203,8 +203,7 @@ show(figure, alt=alt)
 # **What to notice.** The predictions change little. On the way to B most of the brain becomes a little darker.
 # The person's own scans differ from the input by much more, and by place: the back of the head is brighter there, on C by far.
 # That is not drawn: a style has no places.
-
-# %% [markdown]
+#
 # ## 3. Six directions: Table 2
 #
 # **Question.** How near do the histograms come, and what becomes of the anatomy?
@@ -421,10 +420,10 @@ spread = {}
 for k in range(8):
     reference = others[k : k + 1]
     low, high = percentiles(reference, foreground(reference))
-    drawn = (method.harmonize(scan, reference=reference, mask=mask) - low) / (high - low)
+    drawn = method.harmonize(scan, reference=reference, mask=mask)
     spread[f"person {k + 1}"] = [
-        histogram_distances(scan, drawn * (high - low) + low, reference, mask)["nWD(t,p)"],
-        float(metrics.psnr(drawn, truth, mask, data_range=1.0)),
+        histogram_distances(scan, drawn, reference, mask)["nWD(t,p)"],
+        float(metrics.psnr((drawn - low) / (high - low), truth, mask, data_range=1.0)),
     ]
 pd.DataFrame(spread, index=["nWD(t,p), %", "PSNR, dB"]).T.round(1)
 
@@ -585,8 +584,7 @@ ill = lesion.into(scan)
 
 def contrast_of(volume):
     """Of the planted lesion, in a volume scaled by its own percentiles."""
-    low, high = percentiles(volume, mask)
-    return lesion.contrast((volume - low) / (high - low))
+    return lesion.contrast(subject_percentile(volume, mask))
 
 
 healed = {

@@ -211,6 +211,24 @@ def _notebook(place: str) -> str:
     return f"[{file}]({file}.ipynb){f', {section}' if section else ''}"
 
 
+HOW_MEASURED = {  # places of the real pair, but the first
+    TO_ONE_REFERENCE: (
+        "\n**One reference in**: HAIL, trained on simulated people, beside curves that have the same reference. "
+        "nWD(i,p) and nWD(t,p) are its paper's distances in per cent, from the input's histogram and from the "
+        "target's.\n"
+    ),
+    TO_ONE_LOOK: (
+        "\n**Both studies brought to one look**, the simulated target's, by methods that are given no reference: do "
+        "the two scans then agree better than before? And by how many standard deviations of the brain are lesions "
+        "darker than what lies around them?\n"
+    ),
+    ON_OTHER_SLICES: (
+        "\n**Trained on every other slice of this patient**, measured on the rest: methods for paired scans. Slices "
+        "are held out, not people. Both scans went through N4 and are divided by their mean.\n"
+    ),
+}
+
+
 def _real_pair(pair: Sequence[Row], profile: str) -> Iterator[str]:
     """The one real pair, whose numbers belong to no paper's table."""
     if not pair:
@@ -222,23 +240,8 @@ def _real_pair(pair: Sequence[Row], profile: str) -> Iterator[str]:
         "against: an upper figure, and one patient has no interval.\n"
     )
     for place in dict.fromkeys(row.place for row in pair):
-        if place == TO_ONE_REFERENCE:
-            yield (
-                "\n**One reference in**: HAIL, trained on simulated people, beside curves that have the same "
-                "reference. nWD(i,p) and nWD(t,p) are its paper's distances in per cent, from the input's histogram "
-                "and from the target's.\n"
-            )
-        if place == TO_ONE_LOOK:
-            yield (
-                "\n**Both studies brought to one look**, the simulated target's, by methods that are given no "
-                "reference: do the two scans then agree better than before? And by how many standard deviations of the "
-                "brain are lesions darker than what lies around them?\n"
-            )
-        if place == ON_OTHER_SLICES:
-            yield (
-                "\n**Trained on every other slice of this patient**, measured on the rest: methods for paired scans. "
-                "Slices are held out, not people. Both scans went through N4 and are divided by their mean.\n"
-            )
+        if place in HOW_MEASURED:
+            yield HOW_MEASURED[place]
         yield from _real_table([row for row in pair if row.place == place])
 
 

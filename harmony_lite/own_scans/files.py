@@ -228,8 +228,7 @@ def _of_one_site(folder: Path, method: Harmonizer) -> tuple[Tensor, Tensor]:
 def _sent_to(method: Harmonizer, reference: Tensor, affine: np.ndarray, path: Path) -> Harmonizer:
     """A fitted method with the reference as its target, on the grid that the method takes; errors name the file."""
     try:
-        image = _on_its_grid(method, reference, affine)[0] if method.on_template_grid else reference
-        return method.to_reference(image)
+        return method.to_reference(_on_its_grid(method, reference, affine)[0])
     except ValueError as error:
         raise ValueError(f"--reference {path}: {error}") from error
 

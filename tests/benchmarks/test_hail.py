@@ -7,7 +7,7 @@ import torch
 from monai.losses import SSIMLoss
 from torch.utils.flop_counter import FlopCounterMode
 
-from conftest import DEVICE, finished
+from conftest import DEVICE, finished, time_a_step
 from harmony_lite.papers.hail.adain import style_of
 from harmony_lite.papers.hail.harmonizer import Hail, Reference
 from harmony_lite.papers.hail.losses import ssim
@@ -60,10 +60,7 @@ def test_training_step_of_the_gpu_profile(benchmark, phase, capture):
         made = phase_1(settings, chance) if phase == 1 else phase_2(AutoEncoder(settings.network), settings, chance)
         return made.train(data, nobody, settings, chance, None, False, steps=steps, capture=capture).seconds
 
-    start = trained(STEPS)
-    seconds = benchmark.pedantic(lambda: trained(2 * STEPS), rounds=1)
-    benchmark.extra_info["step"] = f"{1000 * (seconds - start) / STEPS:.0f} ms a step"
-    print(f"\n{benchmark.name}: {benchmark.extra_info['step']}")
+    time_a_step(benchmark, trained, STEPS)
 
 
 @pytest.mark.parametrize("who", ["one axis after the other", "MONAI"])

@@ -8,7 +8,7 @@ import warnings
 import pytest
 import torch
 
-from conftest import DEVICE, finished
+from conftest import DEVICE, finished, time_a_step
 from harmony_lite.cuda_graphs import WARM_UP, on_side_stream, recorded
 from harmony_lite.nets.flows import spline_flow
 from harmony_lite.papers.blindharmony.optimization import VARIANTS, optimise
@@ -78,7 +78,4 @@ def test_training_step_of_the_gpu_profiles_prior(benchmark, capture):
         history = train_prior(flow, slices, slices[:1], prior, generator, None, False, steps=steps, capture=capture)
         return history.seconds
 
-    start = trained(STEPS)
-    seconds = benchmark.pedantic(lambda: trained(2 * STEPS), rounds=1)
-    benchmark.extra_info["step"] = f"{1000 * (seconds - start) / STEPS:.0f} ms a step"
-    print(f"\n{benchmark.name}: {benchmark.extra_info['step']}")
+    time_a_step(benchmark, trained, STEPS)

@@ -15,13 +15,13 @@ from torch import Tensor
 
 from harmony_lite.cohort import Needs, Scans, Unpaired
 from harmony_lite.images.checks import check_volumes
-from harmony_lite.images.normalize import foreground, pad_to_multiple, percentiles, subject_percentile
+from harmony_lite.images.normalize import foreground, pad_to_multiple, percentiles
 from harmony_lite.methods.averaged_image import check_grid
 from harmony_lite.methods.protocol import Harmonizer, Shipping, check_tensors
 from harmony_lite.methods.trained.style_transfer.networks import SIZES, Artist, StyleTransferSettings
 from harmony_lite.methods.trained.style_transfer.players import learn_to_copy, play
-from harmony_lite.methods.trained.style_transfer.slices import brain_stacks, neighbours, unstacked
-from harmony_lite.nets.draws import first_weights, held_out
+from harmony_lite.methods.trained.style_transfer.slices import brain_stacks, scaled_stacks, unstacked
+from harmony_lite.nets.draws import first_weights, held_out, in_chunks
 from harmony_lite.profiles import sized
 from harmony_lite.training import History, checkpoint_of
 
@@ -143,20 +143,22 @@ class StyleTransfer(Harmonizer):
 
     def _take_reference(self, reference: Scans) -> None:
         stacks = self._stacks(reference)
-        self._style = self._artist.to(stacks.device).style_of(stacks).cpu()
+        self._style = self._artist.to(stacks.device).style_of(stacks)
         self._ends = tuple(float(end) for end in percentiles(reference.images.float(), reference.mask))
 
     def _harmonize(self, images: Tensor, mask: Tensor, scanner: str | None) -> Tensor:
         check_grid(images, self._grid)
         (low, high), generator = self._ends, self._artist.generator.to(images.device)
         style = self._style.to(images.device)
-        scaled = subject_percentile(images, mask) * mask
+
+        def in_style(stacks: Tensor) -> Tensor:
+            return generator(stacks, style.expand(len(stacks), -1))
+
         drawn = []
-        for stacks in neighbours(scaled):  # of one volume: (W, 3, D, H)
+        for stacks in scaled_stacks(images, mask):  # of one volume: (W, 3, D, H)
             padded, crop = pad_to_multiple(stacks, 2**self.settings.halvings)
-            parts = [generator(part, style.expand(len(part), -1)) for part in padded.split(32)]
-            drawn.append(unstacked(crop(torch.cat(parts))))
-        return (low + torch.cat(drawn) * (high - low)) * mask
+            drawn.append(unstacked(crop(in_chunks(in_style, padded, images.device))))
+        return (low + torch.cat(drawn).to(images.device) * (high - low)) * mask
 
     # ---------------------------------------------------------------------------------------------------------- state
 

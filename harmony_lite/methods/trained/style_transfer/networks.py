@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from harmony_lite.nets.draws import in_chunks
+
 __all__ = ["ADJACENT", "SIZES", "Artist", "Generator", "StyleTransferSettings", "reader"]
 
 ADJACENT = 3  # slices that are shown together
@@ -193,6 +195,6 @@ class Artist(nn.Module):
         return self.generator(slices, self.encoder(slices))
 
     @torch.no_grad()
-    def style_of(self, stacks: Tensor, size: int = 32) -> Tensor:
-        """(S,): the mean style of a volume's stacks of slices (B, 3, H, W), read some at a time."""
-        return torch.cat([self.encoder(part) for part in stacks.split(size)]).mean(0)
+    def style_of(self, stacks: Tensor) -> Tensor:
+        """(S,), on the CPU: the mean style of a volume's stacks of slices (B, 3, H, W)."""
+        return in_chunks(self.encoder, stacks, stacks.device).mean(0)

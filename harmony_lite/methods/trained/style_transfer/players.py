@@ -172,7 +172,7 @@ def one_domain_criterion(artist: Artist, sites: Sequence[Tensor]) -> float:
     """
     device, total = next(artist.parameters()).device, 0.0
     looks = [evenly_spread(slices, LOOKED_AT).to(device) for slices in sites]
-    styles = [artist.style_of(slices)[None] for slices in looks]
+    styles = [artist.encoder(slices).mean(0, keepdim=True) for slices in looks]
     for here in range(len(sites)):
         there = (here + 1) % len(sites)
         slices, goal = looks[here], looks[there]

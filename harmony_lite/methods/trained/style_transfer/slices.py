@@ -11,7 +11,7 @@ from torch import Tensor
 
 from harmony_lite.images.normalize import pad_to_multiple, subject_percentile
 
-__all__ = ["brain_stacks", "neighbours", "unstacked"]
+__all__ = ["brain_stacks", "neighbours", "scaled_stacks", "unstacked"]
 
 
 def brain_stacks(images: Tensor, mask: Tensor, multiple: int) -> Tensor:
@@ -22,8 +22,12 @@ def brain_stacks(images: Tensor, mask: Tensor, multiple: int) -> Tensor:
         mask: bool, same shape: the brain.
         multiple: D and H are filled up with 0 to one of it.
     """
-    scaled = subject_percentile(images.float(), mask) * mask
-    return pad_to_multiple(neighbours(scaled)[mask[:, 0].any((1, 2))], multiple)[0]
+    return pad_to_multiple(scaled_stacks(images, mask)[mask[:, 0].any((1, 2))], multiple)[0]
+
+
+def scaled_stacks(images: Tensor, mask: Tensor) -> Tensor:
+    """Every slice with its neighbours, (N, W, 3, D, H), of scans scaled to [0, 1] each by itself; 0 off the mask."""
+    return neighbours(subject_percentile(images.float(), mask) * mask)
 
 
 def neighbours(volumes: Tensor) -> Tensor:
