@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 
 from harmony_lite import cli
-from harmony_lite.images import nifti
+from harmony_lite.images import nifti, nifti_bytes
 from harmony_lite.own_scans import files
 
 SHAPE = (12, 13, 14)
+CORNER = np.pad(np.ones((6, 6, 6), bool), [(0, size - 6) for size in SHAPE])
 
 
 def values(shape=SHAPE, seed=0):
@@ -44,6 +45,14 @@ FILES = {
     "Inf": (lambda path: save(path, spoilt_by(-np.inf)), "found 1 voxels that are NaN or infinite, wanted finite"),
     "constant": (lambda path: save(path, np.full(SHAPE, 7.0)), "found all voxels at 7, wanted an image with contrast"),
     "all zero": (lambda path: save(path, np.zeros(SHAPE)), "found all voxels zero, wanted an image with contrast"),
+    "binary": (
+        lambda path: save(path, (values() > 500).astype(np.uint8)),
+        "found two values only, 0 and 1, wanted a scan and no mask of one",
+    ),
+    "in a unit of its own": (
+        lambda path: save(path, values(), np.diag([2e-3, 2e-3, 2e-3, 1])),
+        "found voxels of 0.002 x 0.002 x 0.002 mm, wanted edges of 0.05 to 20 mm",
+    ),
     "4D": (lambda path: save(path, values((*SHAPE, 5))), "found a 4D image of shape (12, 13, 14, 5), wanted one 3D"),
     "2D": (lambda path: save(path, values((20, 20))), "found a 2D image of shape (20, 20"),
     "tiny": (lambda path: save(path, values((20, 20, 5))), "found shape (20, 20, 5), wanted at least 8 voxels"),
@@ -167,11 +176,17 @@ CASES = {
         "none.nii.gz: found no voxel above 0.5",
     ),
     "mask without contrast inside": (
-        lambda folder: save(
-            folder / "one.nii.gz", np.eye(12)[:, :1, None] * np.eye(1, 13)[..., None] * np.eye(1, 14)[None]
+        lambda folder: (
+            save(folder / "flat.nii.gz", np.where(CORNER, 7.0, values())),
+            save(folder / "one.nii.gz", CORNER.astype(np.uint8)),
         ),
-        [*HARMONIZE, "--mask", "one.nii.gz", "good.nii.gz", "out.nii"],
-        "good.nii.gz: images: found image 0 constant",
+        [*HARMONIZE, "--mask", "one.nii.gz", "flat.nii.gz", "out.nii"],
+        "flat.nii.gz: images: found image 0 constant",
+    ),
+    "mask of two voxels": (
+        lambda folder: save(folder / "two.nii.gz", (np.cumsum(np.ones(SHAPE)).reshape(SHAPE) < 3).astype(np.uint8)),
+        [*HARMONIZE, "--mask", "two.nii.gz", "good.nii.gz", "out.nii"],
+        "two.nii.gz: found a mask of 2 voxels, wanted a brain's, at least 100",
     ),
     "mask missing": (
         None,
@@ -285,10 +300,10 @@ def test_a_mistake(folder, capsys, case):
 def test_a_file_without_permission(folder, capsys, monkeypatch):
     """Said by the system in place of a mode, which does not stop everybody."""
 
-    def refuse(path):
+    def refuse(path, mode):
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(Path, "read_bytes", refuse)
+    monkeypatch.setattr(nifti_bytes, "open", refuse, raising=False)
     before = set(folder.iterdir())
     assert cli.main([*HARMONIZE, "good.nii.gz", "out.nii"]) == 2
     check_line(capsys.readouterr().err, "found a file that cannot be read (Permission denied), wanted a NIfTI scan")
@@ -303,13 +318,13 @@ def test_a_file_without_permission(folder, capsys, monkeypatch):
 def test_an_interrupted_write(folder, capsys, monkeypatch, failure, message, existing):
     if existing:
         save(folder / "out.nii.gz", values(seed=5))
-    whole = nifti._write_chunks
+    whole = nifti._put
 
-    def broken(file, payload):
-        whole(file, payload[: len(payload) // 2])
+    def broken(file, *rest):
+        whole(file, *rest)
         raise failure
 
-    monkeypatch.setattr(nifti, "_write_chunks", broken)
+    monkeypatch.setattr(nifti, "_put", broken)
     expect_refusal(capsys, folder, [*HARMONIZE, "good.nii.gz", "out.nii.gz"], message)
 
 
@@ -318,15 +333,15 @@ def test_an_interrupted_folder(folder, capsys, monkeypatch):
     (folder / "scans" / "deep").mkdir(parents=True)
     for name in ("a.nii.gz", "deep/b.nii.gz", "z.nii.gz"):
         save(folder / "scans" / name, values(seed=len(name)))
-    whole, calls = nifti._write_chunks, []
+    whole, calls = nifti._put, []
 
-    def broken(file, payload):
-        calls.append(len(payload))
-        whole(file, payload[: len(payload) // 2] if len(calls) == 2 else payload)
+    def broken(file, *rest):
+        calls.append(file)
+        whole(file, *rest)
         if len(calls) == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(nifti, "_write_chunks", broken)
+    monkeypatch.setattr(nifti, "_put", broken)
     assert cli.main([*HARMONIZE, "scans", "out"]) == 2
     check_line(capsys.readouterr().err, "interrupted")
     assert [str(path.relative_to(folder)) for path in (folder / "out").rglob("*")] == ["out/a.nii.gz"]

@@ -231,9 +231,115 @@ def test_same_grid_tolerance():
     volume = torch.rand(1, 1, 8, 8, 8)
     one = nifti.NiftiScan.from_volume(volume, np.eye(4))
     moved = np.eye(4)
-    moved[0, 3] = 0.01
+    moved[0, 3] = 0.1
     other = nifti.NiftiScan.from_volume(volume, moved)
-    assert nifti.same_grid(one, one) and not nifti.same_grid(one, other) and nifti.same_grid(one, other, 0.1)
+    assert nifti.same_grid(one, one) and not nifti.same_grid(one, other) and nifti.same_grid(one, other, 0.2)
+    fine, moved_fine = (
+        nifti.NiftiScan.from_volume(volume, affine @ np.diag([9, 9, 9, 1])) for affine in (np.eye(4), moved)
+    )
+    assert nifti.same_grid(fine, moved_fine), "a tenth of a millimetre is little of a voxel of 9 mm"
+    turned = np.diag([1.02, 1.0, 1.0, 1.0])
+    assert not nifti.same_grid(one, nifti.NiftiScan.from_volume(volume, turned)), "the far corner lies apart"
+
+
+def test_a_mask_whose_header_rounds_otherwise_fits(tmp_path):
+    """An oblique LPS scan by its sform, its mask by the qform alone: the quaternion rounds a few micrometres away."""
+    from scipy.spatial.transform import Rotation
+
+    affine = np.eye(4)
+    affine[:3, :3] = Rotation.from_euler("xyz", [7, -11, 5], degrees=True).as_matrix() @ np.diag([-0.9, -0.9, 1.2])
+    affine[:3, 3] = 88.1, 120.7, -95.3
+    data = image_values((160, 180, 120))
+    scan = nifti.read(save(tmp_path / "scan.nii", data, affine))
+    image = nib.Nifti1Image((data > data.mean()).astype(np.uint8), None)
+    image.set_qform(affine, code=1)
+    image.set_sform(None, code=0)
+    nib.save(image, tmp_path / "mask.nii")
+    apart = np.abs(nib.load(tmp_path / "mask.nii").affine - affine).max()
+    assert apart > 0
+    assert nifti.read_mask(tmp_path / "mask.nii", scan).shape == scan.volume.shape
+
+
+@pytest.mark.parametrize(("unit", "factor"), [("meter", 1000), ("micron", 0.001), ("mm", 1), ("unknown", 1)])
+def test_an_affine_in_another_unit_is_read_in_mm_and_written_as_it_was(tmp_path, unit, factor):
+    affine = oblique()
+    stored = np.diag([1 / factor, 1 / factor, 1 / factor, 1]) @ affine
+    image = nib.Nifti1Image(image_values().astype(np.int16), stored)
+    image.header.set_xyzt_units(unit)
+    nib.save(image, tmp_path / "in.nii.gz")
+    scan = nifti.read(tmp_path / "in.nii.gz")
+    np.testing.assert_allclose(scan.affine, affine, rtol=1e-5)
+    written = nib.load(nifti.write(tmp_path / "out.nii.gz", scan.volume, scan))
+    np.testing.assert_allclose(written.affine, stored, rtol=1e-5)
+    assert written.header.get_xyzt_units()[0] == unit
+
+
+def test_a_unit_that_makes_no_sense_is_passed_over(tmp_path):
+    """Voxels of two metres are voxels of two millimetres in a header that says so wrongly."""
+    image = nib.Nifti1Image(image_values().astype(np.int16), np.diag([2.0, 2.0, 2.0, 1.0]))
+    image.header.set_xyzt_units("meter")
+    nib.save(image, tmp_path / "in.nii.gz")
+    np.testing.assert_allclose(nifti.read(tmp_path / "in.nii.gz").affine, np.diag([2.0, 2.0, 2.0, 1.0]))
+
+
+@pytest.mark.parametrize("axes", ["RAS", "LPS", "PIR"])
+def test_nan_around_the_head_comes_back(tmp_path, axes):
+    data = image_values().astype(np.float32)
+    data[:, 6:] = np.nan
+    path = tmp_path / "in.nii.gz"
+    nib.save(nib.Nifti1Image(data, oblique(axes)), path)
+    scan = nifti.read(path)
+    assert bool(scan.volume.isfinite().all()) and int(scan.missing.sum()) == np.isnan(data).sum()
+    written = nifti.write(tmp_path / "out.nii.gz", scan.volume * 2, scan)
+    np.testing.assert_array_equal(np.asarray(nib.load(written).dataobj), data * 2)
+    mask = nib.load(nifti.write(tmp_path / "mask.nii.gz", scan.volume > 5, scan, dtype="uint8"))
+    assert set(np.unique(np.asarray(mask.dataobj))) == {0, 1}
+
+
+@pytest.mark.parametrize(("slope", "intercept"), [(1, 0), (0.37, -12.25), (2.5e-3, 0)])
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, ">i2", np.float32, np.float64])
+def test_voxels_are_what_nibabel_reads(tmp_path, slope, intercept, dtype):
+    image = nib.Nifti1Image(image_values().clip(0, 255).astype(dtype), oblique("LPS"))
+    image.header.set_data_dtype(dtype)
+    raw = bytearray(image.to_bytes())
+    raw[112:120] = np.array([slope, intercept], "<f4").tobytes()
+    (tmp_path / "in.nii").write_bytes(raw)
+    wanted = nib.as_closest_canonical(nib.load(tmp_path / "in.nii")).get_fdata()
+    np.testing.assert_allclose(nifti.read(tmp_path / "in.nii").volume[0, 0].numpy(), wanted, rtol=1e-6)
+
+
+def _packed(path, header, zeros):
+    """A packed file of a header and so many bytes of 0, which take a thousandth of their number."""
+    with gzip.open(path, "wb") as file:
+        file.write(header)
+        for _ in range(zeros >> 20):
+            file.write(bytes(1 << 20))
+    return path
+
+
+def test_packed_files_that_unpack_to_more_than_they_say_are_refused(tmp_path):
+    """A bomb costs no memory: neither the voxels that a header announces, nor those that follow unannounced."""
+    import tracemalloc
+
+    image = nib.Nifti1Image(image_values().astype(np.int16), np.eye(4))
+    small = image.to_bytes()
+    huge = image.header.copy()
+    huge["dim"][1:4] = 30000
+    large = image.header.copy()
+    large["dim"][1:4] = 600, 600, 600
+    begin = [header.binaryblock + bytes(4) for header in (huge, large)]
+    cases = (
+        (small, 300 << 20, "found a packed file that goes on long after the 2332 bytes that its header announces"),
+        (begin[0], 1 << 20, "found a header that announces 27,000,000,000,000 voxels, wanted at most 1,073,741,824"),
+        (begin[1], 1 << 20, "found a truncated file of .* bytes, wanted 432000352 bytes"),
+    )
+    for header, zeros, message in cases:
+        path = _packed(tmp_path / "bomb.nii.gz", header, zeros)
+        tracemalloc.start()
+        with pytest.raises(ValueError, match=message):
+            nifti.read(path)
+        assert tracemalloc.get_traced_memory()[1] < 40e6
+        tracemalloc.stop()
 
 
 def test_a_scan_made_in_memory(tmp_path):
@@ -287,11 +393,13 @@ def test_an_interrupted_write_leaves_what_was_there(tmp_path, monkeypatch, failu
     out = nifti.write(tmp_path / "out.nii.gz", scan.volume, scan)
     before = out.read_bytes()
 
-    def broken(file, payload):
-        file.write(payload[:1000])
+    whole = nifti._put
+
+    def broken(file, *rest):
+        whole(file, *rest)
         raise failure
 
-    monkeypatch.setattr(nifti, "_write_chunks", broken)
+    monkeypatch.setattr(nifti, "_put", broken)
     expected = ValueError if isinstance(failure, OSError) else type(failure)
     with pytest.raises(expected):
         nifti.write(out, scan.volume * 3, scan)

@@ -317,7 +317,10 @@ def test_slices_are_refused_where_the_volume_is_needed(case):
 # -------------------------------------------------------------------------------------------------------- refusals
 
 SPOILT = {
-    "NaN": (lambda images: images / images, "found .* values that are NaN or infinite, wanted finite"),
+    "NaN": (
+        lambda images: images * torch.where(images > images.amax() / 2, torch.nan, 1.0),
+        "found .* values that are NaN or infinite, wanted finite",
+    ),
     "infinite": (lambda images: images / 0, "found .* values that are NaN or infinite, wanted finite"),
     "constant": (lambda images: torch.full_like(images, 5.0), "found image 0 constant at 5, wanted one with contrast"),
     "nothing in it": (lambda images: torch.zeros_like(images), "found image 0 constant at 0, wanted one with contrast"),
@@ -359,6 +362,73 @@ def test_masks_with_nothing_to_go_by_are_refused(case):
     flat = torch.where(case.inside, 7.0, case.images + torch.rand(phantoms.SIZE))
     with pytest.raises(ValueError, match="images: found image 0 constant at 7 inside its mask, wanted one with"):
         harmonized(case.method, flat, mask=case.inside)
+
+
+# ------------------------------------------------------------------------------------------------ odd values, taken in
+
+AROUND = {"NaN": torch.nan, "-1024": -1024.0}
+
+
+@pytest.mark.parametrize("kind", AROUND)
+@pytest.mark.parametrize("with_mask", [True, False])
+def test_a_background_of_another_value_comes_back(case, kind, with_mask):
+    """What it holds changes nothing inside."""
+    images = torch.where(case.inside, case.images, AROUND[kind])
+    result = harmonized(case.method, images, mask=case.inside if with_mask else None)
+    assert torch.equal(result[case.inside], case.result[case.inside])
+    torch.testing.assert_close(result[~case.inside], images[~case.inside], equal_nan=True, rtol=0, atol=0)
+
+
+def test_nan_in_the_brain_is_no_background(case):
+    images = torch.where(case.inside, case.images, torch.nan)
+    images[:, :, 14, 16, 13] = torch.nan
+    for mask in (None, case.inside):
+        with pytest.raises(ValueError, match="images: found .* values that are NaN or infinite, wanted finite"):
+            harmonized(case.method, images, mask=mask)
+
+
+@pytest.mark.parametrize("value", [1e6, -1e5], ids=["bright", "dark"])
+def test_a_hot_voxel_moves_nothing_but_itself(case, value):
+    """It takes the median of its neighbours: nothing else may notice, so the scale and the curve stay the same."""
+    images = case.images.clone()
+    hot = (0, 0, 14, 16, 13), (0, 0, 9, 20, 11)
+    for place in hot:
+        images[place] = value
+    result = harmonized(case.method, images, mask=case.inside)
+    scale = float(case.result[case.inside].std())
+    apart = (result - case.result).abs()
+    for place in hot:
+        assert float(apart[place]) < 3 * scale
+        apart[place] = 0
+    if not case.method.steps_by_sign:
+        assert float(apart.max()) < 0.5 * scale
+    assert float(apart.mean()) < 2e-3 * scale
+
+
+def test_values_below_0_are_refused_where_they_lose_their_meaning(case):
+    """z-scored inside the mask: the same result, or a message."""
+    brain = case.images[case.inside]
+    images = torch.where(case.inside, (case.images - brain.mean()) / brain.std(), 0.0)
+    if not type(case.method).takes_negatives:
+        with pytest.raises(
+            ValueError, match="images: found .* % of image 0 below 0 .*, wanted magnitudes of 0 and more"
+        ):
+            harmonized(case.method, images, mask=case.inside)
+        return
+    result = harmonized(case.method, images, mask=case.inside)
+    torch.testing.assert_close(result[case.inside], case.result[case.inside], rtol=1e-3, atol=1e-2)
+
+
+def test_a_few_values_below_0_are_ringing(case):
+    """An interpolation leaves them at edges; they cost nothing."""
+    images = case.images.clone()
+    places = torch.nonzero(case.inside[0, 0])[::400]
+    images[(0, 0, *places.T)] = -3.0
+    result = harmonized(case.method, images, mask=case.inside)
+    assert bool(result.isfinite().all())
+    low, raised = harmonized(case.method, images.clamp_min(0), mask=case.inside), result
+    if not type(case.method).takes_negatives:
+        assert torch.equal(low, raised)
 
 
 # ------------------------------------------------------------------------------------------------------- reference

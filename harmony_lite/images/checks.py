@@ -55,11 +55,11 @@ def check_mask(mask: Tensor, images: Tensor, what: str = "images", *, name: str 
         raise ValueError(f"{name}: found no voxel inside for image {empty[0]}, wanted at least one")
 
 
-def check_finite(values: Tensor, what: str) -> None:
-    """Refuse NaN and infinity (ValueError)."""
+def check_finite(values: Tensor, what: str, name: str = "values") -> None:
+    """Refuse NaN and infinity (ValueError); `name` is what the message calls the values."""
     broken = int((~torch.isfinite(values)).sum())
     if broken:
-        raise ValueError(f"{what}: found {broken} values that are NaN or infinite, wanted finite values")
+        raise ValueError(f"{what}: found {broken} {name} that are NaN or infinite, wanted finite values")
 
 
 def checked_table(data: np.ndarray, columns: str) -> np.ndarray:

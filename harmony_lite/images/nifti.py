@@ -11,7 +11,7 @@ Formats: NIfTI-1 (https://nifti.nimh.nih.gov/nifti-1) and NIfTI-2, as one file, 
 from __future__ import annotations
 
 import gzip
-import zlib
+import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -20,6 +20,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from harmony_lite.images.intake import without_missing
+from harmony_lite.images.nifti_bytes import announced_length, data_offset, read_bytes, read_header
 from harmony_lite.storage import written_whole
 
 if TYPE_CHECKING:
@@ -29,8 +31,10 @@ __all__ = ["NiftiScan", "check_destination", "check_same_grid", "read", "read_ma
 
 SUFFIXES = (".nii", ".nii.gz")
 SMALLEST_AXIS = 8  # voxels; below this no percentile, window or slice of ours means anything
-_GZIP_MAGIC = b"\x1f\x8b"
-_CHUNK = 1 << 20  # bytes written at a time, so that an interruption is answered at once
+FEWEST_INSIDE = 100  # voxels of a mask; with fewer, a 1st percentile is one voxel
+PLAUSIBLE = (0.05, 20.0)  # mm, of a voxel's edge
+SHARE_OF_A_VOXEL = 0.05  # by which the corners of two equal grids may lie apart: headers round in float32
+_IN_MM = {"meter": 1000.0, "micron": 0.001}  # other units are mm or not said
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,12 +42,13 @@ class NiftiScan:
     """One scan and what is needed to write a result in its form.
 
     Attributes:
-        volume: `(1, 1, D, H, W)` float32, RAS+, the file's values after its slope and intercept.
-        affine: `(4, 4)` float64, voxel indices of `volume` to mm.
+        volume: `(1, 1, D, H, W)` float32, RAS+, the file's values after its slope and intercept; 0 where it had NaN.
+        affine: `(4, 4)` float64, voxel indices of `volume` to mm, whatever unit the file is in.
         path: where it was read from; None for one made in memory.
         header: the file's header as nibabel has it, extensions included.
         orientation: `(3, 2)` nibabel orientation that turns the file's axes into RAS+.
         disk_shape: the shape in the file, trailing axes of length 1 included.
+        missing: bool, shape of `volume`: where the file had NaN around the head, which comes back; None for nowhere.
     """
 
     volume: Tensor
@@ -52,6 +57,7 @@ class NiftiScan:
     header: nib.Nifti1Header
     orientation: np.ndarray
     disk_shape: tuple[int, ...]
+    missing: Tensor | None = None
 
     @classmethod
     def from_volume(cls, volume: Tensor, affine: np.ndarray, *, description: str = "") -> NiftiScan:
@@ -84,19 +90,22 @@ class NiftiScan:
 def read(path: str | Path) -> NiftiScan:
     """Read one scan of one frame.
 
-    The file is read to its last byte, so that a download or a copy that broke off anywhere is found.
+    The file is read to its last byte, so that a download or a copy that broke off anywhere is found. NaN all around the
+    head is background: it becomes 0, and `write` puts it back. An affine in metres or micrometres is taken as such.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: a folder, a file that is unreadable, truncated or not NIfTI; NaN or infinite values, an image that
-            is constant or all zero, more than one frame, a single slice, an axis below 8 voxels. The message names
-            the file, what was found and what was wanted.
+        ValueError: a folder, a file that is unreadable, truncated or not NIfTI; NaN in the head or infinite values, an
+            image of one value or of two, more than one frame, a single slice, an axis below 8 voxels, voxels below
+            0.05 or above 20 mm. The message names the file, what was found and what was wanted.
     """
     scan = _load(Path(path), "a NIfTI scan (.nii or .nii.gz)")
     low, high = float(scan.volume.min()), float(scan.volume.max())
     if low == high:
         found = "all voxels zero" if low == 0 else f"all voxels at {low:g}"
         raise ValueError(f"{path}: found {found}, wanted an image with contrast")
+    if bool(((scan.volume == low) | (scan.volume == high)).all()):
+        raise ValueError(f"{path}: found two values only, {low:g} and {high:g}, wanted a scan and no mask of one")
     return scan
 
 
@@ -118,19 +127,33 @@ def read_mask(path: str | Path, like: NiftiScan) -> Tensor:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: as `read`; also another grid than the scan's (shapes and affines are named) or no voxel inside.
+        ValueError: as `read`; also another grid than the scan's (shapes and affines are named), or fewer than 100
+            voxels inside.
     """
     mask = _load(Path(path), "a NIfTI mask (.nii or .nii.gz)")
     check_same_grid(mask, like, "mask")
     inside = mask.volume > 0.5
     if not bool(inside.any()):
         raise ValueError(f"{path}: found no voxel above 0.5, wanted a mask with voxels inside")
+    if (count := int(inside.sum())) < FEWEST_INSIDE:
+        raise ValueError(f"{path}: found a mask of {count} voxels, wanted a brain's, at least {FEWEST_INSIDE}")
     return inside
 
 
-def same_grid(a: NiftiScan, b: NiftiScan, tolerance: float = 1e-3) -> bool:
-    """Whether two scans share shape and affine (each entry within `tolerance`, mm) once both are in RAS+."""
-    return a.volume.shape == b.volume.shape and bool(np.allclose(a.affine, b.affine, rtol=0, atol=tolerance))
+def same_grid(a: NiftiScan, b: NiftiScan, tolerance: float = SHARE_OF_A_VOXEL) -> bool:
+    """Whether two scans have the same voxels once both are in RAS+.
+
+    Their shapes are equal, and no corner of one lies further than `tolerance`, a share of the smallest voxel edge, from
+    that of the other.
+    """
+    if a.volume.shape != b.volume.shape:
+        return False
+    last = np.array(a.volume.shape[2:]) - 1
+    corners = np.array(np.meshgrid(*[(0, n) for n in last], indexing="ij")).reshape(3, -1)
+    difference = a.affine - b.affine
+    apart = np.linalg.norm(difference[:3, :3] @ corners + difference[:3, 3:], axis=0).max()
+    edge = min(np.linalg.norm(scan.affine[:3, :3], axis=0).min() for scan in (a, b))
+    return bool(apart <= tolerance * edge)
 
 
 def check_same_grid(found: NiftiScan, wanted: NiftiScan, what: str) -> None:
@@ -151,6 +174,7 @@ def write(path: str | Path, volume: Tensor, like: NiftiScan, *, dtype: str | np.
 
     Orientation, affine, qform and sform codes, units, description, extensions and shape are those of `like`; slope is
     1 and intercept 0. The display window (`cal_min`, `cal_max`) is cleared, since it belongs to the old intensities.
+    NaN around the head of `like` comes back where the voxels can hold it.
 
     Args:
         path: ends in .nii or .nii.gz; a file already there is replaced once the new one is complete.
@@ -174,10 +198,14 @@ def write(path: str | Path, volume: Tensor, like: NiftiScan, *, dtype: str | np.
     bad = int(data.size - np.isfinite(data).sum())
     if bad:
         raise ValueError(f"volume for {path}: found {bad} values that are NaN or infinite, wanted finite values")
-    payload = _to_bytes(data, like, np.dtype(dtype))
     try:
         with written_whole(path) as partial, open(partial, "wb") as file:
-            _pack(file, payload, path.name.endswith(".gz"))
+            if path.name.endswith(".gz"):
+                # no time stamp and no name inside, so that the same result gives the same bytes
+                with gzip.GzipFile(filename="", mode="wb", fileobj=file, compresslevel=3, mtime=0) as packed:
+                    _put(packed, data, like, np.dtype(dtype))
+            else:
+                _put(file, data, like, np.dtype(dtype))
     except OSError as error:
         raise ValueError(f"output {path}: found a place that cannot be written ({error.strerror})") from error
     return path
@@ -211,60 +239,47 @@ def check_destination(path: str | Path, *sources: Path | None) -> None:
 def _load(path: Path, wanted: str) -> NiftiScan:
     import nibabel as nib
 
-    image = _parse(path, _read_bytes(path, wanted), wanted)
-    shape = tuple(int(size) for size in image.shape)
+    raw = read_bytes(path, wanted)
+    header = read_header(path, raw, wanted)
+    shape = tuple(int(size) for size in header.get_data_shape())
     _check_shape(path, shape)
-    header = image.header
-    if not np.isfinite(image.affine).all() or abs(np.linalg.det(image.affine[:3, :3])) < 1e-9:
+    affine = header.get_best_affine()
+    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-30:
         raise ValueError(f"{path}: found an affine that cannot be inverted, wanted one that places voxels in space")
-    with np.errstate(over="ignore", invalid="ignore"):
-        data = np.asarray(image.dataobj, dtype=np.float32).reshape(shape[:3])
-    bad = int(data.size - np.isfinite(data).sum())
-    if bad:
-        raise ValueError(f"{path}: found {bad} voxels that are NaN or infinite, wanted finite values")
-    orientation = nib.io_orientation(image.affine)
-    canonical = np.ascontiguousarray(nib.apply_orientation(data, orientation))
-    affine = image.affine @ nib.orientations.inv_ornt_aff(orientation, shape[:3])
-    return NiftiScan(torch.from_numpy(canonical)[None, None], affine, path, header, orientation, shape)
-
-
-def _read_bytes(path: Path, wanted: str) -> bytes:
-    if not path.exists():
-        raise FileNotFoundError(f"{path}: found no such file, wanted {wanted}")
-    if path.is_dir():
-        raise ValueError(f"{path}: found a folder, wanted {wanted}")
-    try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise ValueError(f"{path}: found a file that cannot be read ({error.strerror}), wanted {wanted}") from error
-    try:
-        return gzip.decompress(raw) if raw[:2] == _GZIP_MAGIC else raw
-    except (EOFError, OSError, zlib.error) as error:
-        raise ValueError(f"{path}: found a truncated or damaged gzip file, wanted a complete one") from error
-
-
-def _parse(path: Path, raw: bytes, wanted: str) -> nib.Nifti1Image:
-    """Header and lazy voxels from the unpacked file; the length is checked against what the header announces."""
-    import nibabel as nib
-
-    classes = {348: (nib.Nifti1Image, b"n+1\0", 344), 540: (nib.Nifti2Image, b"n+2\0", 4)}
-    size = {int.from_bytes(raw[:4], "little"), int.from_bytes(raw[:4], "big")} & set(classes)
-    kind, magic, offset = classes[size.pop()] if size else (nib.Nifti1Image, b"n+1\0", 344)
-    if raw[offset : offset + 4] != magic:
-        found = "an empty file" if not raw else f"{len(raw)} bytes that are no single-file NIfTI"
-        raise ValueError(f"{path}: found {found}, wanted {wanted}")
-    try:
-        image = kind.from_bytes(raw)
-        stored = image.header.get_data_dtype()
-        announced = image.dataobj.offset + int(np.prod(image.shape, dtype=np.int64)) * stored.itemsize
-    except Exception as error:  # nibabel raises many kinds on a damaged header; each means the same to the user
-        reason = " ".join(str(error).split())
-        raise ValueError(f"{path}: found a NIfTI header that cannot be read ({reason}), wanted {wanted}") from error
-    if stored.kind not in "iuf":
-        raise ValueError(f"{path}: found voxels of type {stored}, wanted one real number each")
+    announced = announced_length(header)
     if len(raw) < announced:
         raise ValueError(f"{path}: found a truncated file of {len(raw)} bytes, wanted {announced} bytes")
-    return image
+    orientation = nib.io_orientation(affine)
+    stored = np.frombuffer(raw, header.get_data_dtype(), int(np.prod(shape)), data_offset(header))
+    turned = nib.apply_orientation(stored.reshape(shape[:3], order="F"), orientation)
+    data = _scaled(turned, *header.get_slope_inter())
+    affine = _in_mm(path, affine @ nib.orientations.inv_ornt_aff(orientation, shape[:3]), header)
+    volume, missing = without_missing(torch.from_numpy(data)[None, None], f"{path}", "voxels")
+    return NiftiScan(volume, affine, path, header, orientation, shape, missing)
+
+
+def _scaled(stored: np.ndarray, slope: float | None, intercept: float | None) -> np.ndarray:
+    """Stored voxels times slope plus intercept, float32: slab by slab, for a scan in double precision is large."""
+    slope, intercept = 1.0 if slope is None else slope, 0.0 if intercept is None else intercept
+    data = np.empty(stored.shape, np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):
+        for into, part in zip(data, stored, strict=True):
+            into[:] = part if (slope, intercept) == (1.0, 0.0) else part.astype(np.float64) * slope + intercept
+    return data
+
+
+def _in_mm(path: Path, affine: np.ndarray, header: nib.Nifti1Header) -> np.ndarray:
+    """The affine in mm, by the header's unit; by the size of the voxels where the unit makes no sense."""
+    factor = _IN_MM.get(header.get_xyzt_units()[0], 1.0)
+    edges = np.linalg.norm(affine[:3, :3], axis=0)
+    for tried in (factor, 1.0):
+        if PLAUSIBLE[0] <= tried * edges.min() and tried * edges.max() <= PLAUSIBLE[1]:
+            return np.diag([tried, tried, tried, 1.0]) @ affine
+    sizes = " x ".join(f"{factor * edge:g}" for edge in edges)
+    raise ValueError(
+        f"{path}: found voxels of {sizes} mm, wanted edges of {PLAUSIBLE[0]:g} to {PLAUSIBLE[1]:g} mm: its header "
+        "says another unit than its affine has"
+    )
 
 
 def _check_shape(path: Path, shape: tuple[int, ...]) -> None:
@@ -281,30 +296,25 @@ def _grid(scan: NiftiScan) -> str:
     return f"{'x'.join(str(size) for size in scan.volume.shape[2:])} with affine {rows}"
 
 
-def _to_bytes(data: np.ndarray, like: NiftiScan, dtype: np.dtype) -> bytes:
+def _put(file: BinaryIO | gzip.GzipFile, data: np.ndarray, like: NiftiScan, dtype: np.dtype) -> None:
+    """Write header, extensions and voxels in the form of `like`; the voxels slab by slab, for a copy is large."""
     import nibabel as nib
 
     back = nib.orientations.ornt_transform([[0, 1], [1, 1], [2, 1]], like.orientation)
-    on_disk = nib.apply_orientation(data, back).astype(dtype).reshape(like.disk_shape)
+    on_disk = nib.apply_orientation(data, back)
+    missing = None if like.missing is None else nib.apply_orientation(like.missing[0, 0].numpy(), back)
     header = like.header.copy()
     header.set_data_dtype(dtype)
     header.set_slope_inter(1, 0)
     header["cal_min"] = header["cal_max"] = 0
-    kind = nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
-    # the affine is the header's own best one, so that nibabel leaves qform, sform and their codes alone
-    return kind(on_disk, header.get_best_affine(), header).to_bytes()
-
-
-def _pack(file: BinaryIO, payload: bytes, compress: bool) -> None:
-    if not compress:
-        _write_chunks(file, payload)
-        return
-    # no time stamp and no name inside, so that the same result gives the same bytes
-    with gzip.GzipFile(filename="", mode="wb", fileobj=file, compresslevel=3, mtime=0) as packed:
-        _write_chunks(packed, payload)
-
-
-def _write_chunks(file: BinaryIO | gzip.GzipFile, payload: bytes) -> None:
-    view = memoryview(payload)
-    for start in range(0, len(view), _CHUNK):
-        file.write(view[start : start + _CHUNK])
+    header["vox_offset"] = 0  # where the extensions end
+    # nothing but these fields is touched: the header's qform, sform and their codes stay as they are
+    begin = io.BytesIO()
+    header.write_to(begin)
+    file.write(begin.getvalue().ljust(int(header.get_data_offset()), b"\0"))
+    stored = header.get_data_dtype()
+    for k in range(on_disk.shape[2]):
+        slab = on_disk[..., k]
+        if missing is not None and stored.kind == "f":
+            slab = np.where(missing[..., k], np.nan, slab)
+        file.write(slab.astype(stored, order="F").tobytes(order="F"))

@@ -15,7 +15,8 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
 
-from harmony_lite.methods.protocol import Harmonizer, Shipping
+from harmony_lite.methods.protocol import Harmonizer
+from harmony_lite.methods.shipping import Shipping
 
 __all__ = ["Harmonizer", "Shipping", "load_method", "method_class", "names"]
 

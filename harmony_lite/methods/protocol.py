@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -18,36 +17,13 @@ from torch import Tensor
 
 from harmony_lite import weights
 from harmony_lite.cohort import Needs, OneReference, Scans
-from harmony_lite.images.checks import check_images
-from harmony_lite.images.normalize import foreground
+from harmony_lite.images.intake import take_in
+from harmony_lite.methods.shipping import Shipping
 from harmony_lite.profiles import QUICK, active
 from harmony_lite.simulate import full_name, preset
 from harmony_lite.training import History
 
-__all__ = ["Harmonizer", "Shipping", "check_names", "check_tensors"]
-
-
-@dataclass(frozen=True)
-class Shipping:
-    """Which weights of a method come with the package.
-
-    Attributes:
-        variants: those that have a file of weights; empty means that each variant has its file.
-        target: the first scanner of those that the weights were made on.
-        also: further files, each of a variant for another target: ("ours", "abide_kki").
-        shared: whether a variant without a file takes that of the first variant that has one, to use it otherwise.
-        by_profile: False for weights that do not depend on the profile; they are shipped once, made in `quick`.
-    """
-
-    variants: tuple[str, ...] = ()
-    target: str = "oasis_trio"
-    also: tuple[tuple[str, str], ...] = ()
-    shared: bool = True
-    by_profile: bool = True
-
-    def targets(self, variant: str) -> tuple[str, ...]:
-        """The scanners that a variant with a file of its own has weights for, the usual target first."""
-        return (self.target, *(target for name, target in self.also if name == variant))
+__all__ = ["Harmonizer", "check_names", "check_tensors"]
 
 
 class Harmonizer(ABC):
@@ -102,6 +78,8 @@ class Harmonizer(ABC):
         on_template_grid: whether `harmonize` takes volumes on the model's grid only, in the template's place; the
             command line brings a scan on another grid there and the change back (`harmony_lite.methods.own_grid`).
         is_straight_line: whether a volume gets a gain and an offset and nothing else, in the default variant.
+        takes_negatives: whether an image keeps its meaning when intensities are shifted below 0; otherwise a few of
+            them become 0 and more are refused.
         steps_by_sign: whether steps go by the sign of a gradient, so that rounding may move a few voxels by a step.
         is_trained: whether `fit` takes many steps. Then its signature is `fit(view, *, generator=None,
             checkpoint=None, progress=True)`, a second call with the same `checkpoint` (a path) goes on where the first
@@ -119,6 +97,7 @@ class Harmonizer(ABC):
     is_slicewise: ClassVar[bool] = False
     on_template_grid: ClassVar[bool] = False
     is_straight_line: ClassVar[bool] = False
+    takes_negatives: ClassVar[bool] = False
     steps_by_sign: ClassVar[bool] = False
     is_trained: ClassVar[bool] = False
     adapts: ClassVar[bool] = False
@@ -177,7 +156,9 @@ class Harmonizer(ABC):
 
         Args:
             images: `(N, 1, D, H, W)` volumes or `(N, 1, H, W)` slices, scanner units. A slice comes without
-                its axial position: a method that depends on the position takes the mean over all positions.
+                its axial position: a method that depends on the position takes the mean over all positions. NaN or a
+                constant negative value around the head is background and comes back as it was; a hot voxel is replaced
+                (`harmony_lite.images.intake`).
             reference: one image of the target domain, which takes the place of the target's training people, or
                 names another target for a fitted method; its foreground is found by itself.
             scanner: the source scanner's name, short or whole, for methods that are fitted to named scanners.
@@ -187,11 +168,11 @@ class Harmonizer(ABC):
             Same shape, float32, on the same device, in the target scanner's units.
 
         Raises:
-            ValueError: images that are not finite, constant, or of another rank or grid than the method takes; a mask
-                or a reference that does not fit; a reference where the method is fitted on its target; a scanner that
-                the method does not know; a method that is not fitted.
+            ValueError: images that are not finite, constant, below 0 where the method cannot take that, or of another
+                rank or grid than it takes; a mask or a reference that does not fit; a reference where the method is
+                fitted on its target; a scanner that the method does not know; a method that is not fitted.
         """
-        check_images(images, mask)
+        taken = take_in(images, mask, takes_negatives=self.takes_negatives)
         if reference is not None:
             return self.to_reference(reference).harmonize(images, scanner=scanner, mask=mask)
         self.check_fitted()
@@ -199,9 +180,8 @@ class Harmonizer(ABC):
         if images.ndim == 4 and not self.takes_slices:
             raise ValueError(f"images: found slices {tuple(images.shape)}, wanted volumes (N, 1, D, H, W)")
         with torch.no_grad():
-            values = images.detach().float()
-            inside = foreground(values) if mask is None else mask
-            return self._harmonize_any(values, inside, scanner).to(images.device, torch.float32)
+            harmonized = self._harmonize_any(taken.images, taken.mask, scanner).to(images.device, torch.float32)
+            return taken.give_back(harmonized)
 
     def _harmonize_any(self, images: Tensor, mask: Tensor, scanner: str | None) -> Tensor:
         """Slices as volumes of one axial slice; a method that tells the two apart changes this."""
@@ -219,8 +199,8 @@ class Harmonizer(ABC):
             scanner: of `scanners` where the method has any.
         """
 
-    def to_reference(self, reference: Tensor) -> Self:
-        """The same method with one image as its target, `(1, 1, D, H, W)` or `(1, 1, H, W)`.
+    def to_reference(self, reference: Tensor, mask: Tensor | None = None) -> Self:
+        """The same method with one image as its target, `(1, 1, D, H, W)` or `(1, 1, H, W)`, and its brain.
 
         Raises:
             ValueError: a method that takes no reference, or wants weights first; several images, one without contrast.
@@ -228,14 +208,15 @@ class Harmonizer(ABC):
         if not (self.reference_is_enough or self.takes_reference):
             stays = f"{self.name} is fitted on its target, which stays the target"
             raise ValueError(f"reference: found an image, wanted none: {stays}")
-        check_images(reference, what="reference")
+        taken = take_in(reference, mask, what="reference", takes_negatives=self.takes_negatives)
         if len(reference) != 1:
             raise ValueError(f"reference: found {len(reference)} images, wanted one")
-        return self._fitted_to(reference.float())
+        return self._fitted_to(Scans(taken.images, taken.mask))
 
-    def _fitted_to(self, reference: Tensor) -> Self:
-        volumes = reference if reference.ndim == 5 else reference[..., None]
-        return type(self)(self.settings).fit(OneReference(Scans(volumes, foreground(volumes))))
+    def _fitted_to(self, reference: Scans) -> Self:
+        if reference.images.ndim == 4:
+            reference = Scans(reference.images[..., None], reference.mask[..., None])
+        return type(self)(self.settings).fit(OneReference(reference))
 
     def adapted(self, images: Tensor, mask: Tensor, *, progress: bool = True) -> Self:
         """A method for one site, adapted on some scans of it; this one stays as it is.

@@ -13,7 +13,8 @@ from harmony_lite.images.checks import check_volumes
 from harmony_lite.methods.averaged_image import check_grid, check_packed, packed_image, unpacked_image, without_height
 from harmony_lite.methods.classical.matching import HistogramMatching
 from harmony_lite.methods.classical.n4 import N4Settings
-from harmony_lite.methods.protocol import Harmonizer, Shipping, check_names
+from harmony_lite.methods.protocol import Harmonizer, check_names
+from harmony_lite.methods.shipping import Shipping
 
 __all__ = ["FieldSwap"]
 

@@ -22,8 +22,7 @@ import torch
 from torch import Tensor
 
 from harmony_lite.cohort import OneReference, Scans
-from harmony_lite.images.checks import check_images
-from harmony_lite.images.normalize import foreground
+from harmony_lite.images.intake import take_in
 from harmony_lite.methods.classical.standards import Curve, OneStandard
 from harmony_lite.profiles import active
 
@@ -52,6 +51,7 @@ class _Matching(OneStandard):
     """Everything but the summary and the curve."""
 
     variants: ClassVar[tuple[str, ...]] = ("volume", "slice")
+    takes_negatives: ClassVar[bool] = True  # each summary moves with the intensities
 
     def __init__(self, settings: MatchingSettings | None = None) -> None:
         self.settings = settings or MatchingSettings()
@@ -71,13 +71,13 @@ class _Matching(OneStandard):
 
     # ----------------------------------------------------------------------------------- the variant slice by slice
 
-    def to_reference(self, reference: Tensor) -> Self:
+    def to_reference(self, reference: Tensor, mask: Tensor | None = None) -> Self:
         """As for every method; in the variant `slice` the slices of one person are a reference too."""
         if not (self.settings.per_slice and reference.ndim == 4):
-            return super().to_reference(reference)
-        check_images(reference, what="reference")
-        scans = Scans(reference.float(), foreground(reference.float()))
-        return type(self)(replace(self.settings, positions=len(reference))).fit(OneReference(scans))
+            return super().to_reference(reference, mask)
+        taken = take_in(reference, mask, what="reference")
+        settings = replace(self.settings, positions=len(reference))
+        return type(self)(settings).fit(OneReference(Scans(taken.images, taken.mask)))
 
     def _standard_of(self, images: Tensor, mask: Tensor) -> Tensor:
         """(length,), or (positions, length): one row per height."""

@@ -11,7 +11,8 @@ from torch import Tensor
 from harmony_lite.cohort import Needs, OneReference, TargetOnly
 from harmony_lite.images.bias_field import ITERATIONS, WORKING_SIZE, without_field
 from harmony_lite.methods.classical.matching import Percentile
-from harmony_lite.methods.protocol import Harmonizer, Shipping, check_names
+from harmony_lite.methods.protocol import Harmonizer, check_names
+from harmony_lite.methods.shipping import Shipping
 
 __all__ = ["N4", "N4Settings"]
 

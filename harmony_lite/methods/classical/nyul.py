@@ -63,6 +63,7 @@ class Nyul(OneStandard):
     """
 
     name: ClassVar[str] = "nyul"
+    takes_negatives: ClassVar[bool] = True
 
     def __init__(self, settings: NyulSettings | None = None) -> None:
         self.settings = settings or NyulSettings()

@@ -17,7 +17,8 @@ from harmony_lite.cohort import Needs, OneReference, TargetOnly
 from harmony_lite.images.checks import check_volumes
 from harmony_lite.methods.averaged_image import check_grid, mean_image
 from harmony_lite.methods.classical.matching import Percentile
-from harmony_lite.methods.protocol import Harmonizer, Shipping, check_names
+from harmony_lite.methods.protocol import Harmonizer, check_names
+from harmony_lite.methods.shipping import Shipping
 
 __all__ = ["Ssimh", "SsimhSettings", "low_frequencies", "swap_low_frequencies"]
 

@@ -19,7 +19,8 @@ from torch import Tensor
 
 from harmony_lite.cohort import Needs, OneReference, TargetOnly
 from harmony_lite.images.checks import check_images
-from harmony_lite.methods.protocol import Harmonizer, Shipping, check_names
+from harmony_lite.methods.protocol import Harmonizer, check_names
+from harmony_lite.methods.shipping import Shipping
 
 __all__ = ["Curve", "OneStandard", "errors_about"]
 

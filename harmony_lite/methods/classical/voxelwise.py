@@ -21,7 +21,8 @@ from torch import Tensor
 
 from harmony_lite.cohort import Needs, SeveralScanners
 from harmony_lite.images.checks import check_images
-from harmony_lite.methods.protocol import Harmonizer, Shipping
+from harmony_lite.methods.protocol import Harmonizer
+from harmony_lite.methods.shipping import Shipping
 
 __all__ = ["Voxelwise"]
 

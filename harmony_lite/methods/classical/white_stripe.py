@@ -50,6 +50,7 @@ class WhiteStripe(OneStandard):
     """
 
     name: ClassVar[str] = "white-stripe"
+    takes_negatives: ClassVar[bool] = True
     is_straight_line: ClassVar[bool] = True
 
     def __init__(self, settings: WhiteStripeSettings | None = None) -> None:

@@ -18,7 +18,7 @@ from torch.func import functional_call
 from torch.optim import Adam
 
 from harmony_lite.cohort import Needs
-from harmony_lite.methods.protocol import Shipping
+from harmony_lite.methods.shipping import Shipping
 from harmony_lite.methods.trained.domain_networks import Lesson, Pieces, SliceNetworks
 from harmony_lite.nets.draws import first_weights, in_chunks, mirrored_batch
 from harmony_lite.profiles import sized

@@ -25,7 +25,8 @@ from harmony_lite.images.checks import check_volumes
 from harmony_lite.images.normalize import percentiles, slice_minmax, subject_percentile
 from harmony_lite.images.slices import brain_slices, mean_tops, through_slices
 from harmony_lite.methods.averaged_image import check_grid
-from harmony_lite.methods.protocol import Harmonizer, Shipping, check_tensors
+from harmony_lite.methods.protocol import Harmonizer, check_tensors
+from harmony_lite.methods.shipping import Shipping
 from harmony_lite.nets.draws import held_out
 from harmony_lite.training import CURVE_POINTS, History, checkpoint_of, train
 from harmony_lite.weights import without_counters

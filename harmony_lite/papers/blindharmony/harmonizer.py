@@ -20,7 +20,8 @@ from harmony_lite.images.checks import check_volumes
 from harmony_lite.images.normalize import slice_minmax
 from harmony_lite.images.slices import brain_slices, mean_tops, through_slices
 from harmony_lite.methods.averaged_image import check_grid, check_packed, packed_image, unpacked_image, without_height
-from harmony_lite.methods.protocol import Harmonizer, Shipping, check_names
+from harmony_lite.methods.protocol import Harmonizer, check_names
+from harmony_lite.methods.shipping import Shipping
 from harmony_lite.nets.draws import first_weights, held_out
 from harmony_lite.nets.flows import MIXINGS
 from harmony_lite.papers.blindharmony.optimization import VARIANTS, LoopSettings, Result, optimise

@@ -23,7 +23,8 @@ from harmony_lite.methods.averaged_image import (
     without_height,
 )
 from harmony_lite.methods.correlation import correlation, correlation_gradient
-from harmony_lite.methods.protocol import Harmonizer, Shipping
+from harmony_lite.methods.protocol import Harmonizer
+from harmony_lite.methods.shipping import Shipping
 
 __all__ = ["NccAscent", "NccAscentSettings", "ascend"]
 

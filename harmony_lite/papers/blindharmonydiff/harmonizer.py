@@ -19,7 +19,8 @@ from harmony_lite.images.checks import check_volumes
 from harmony_lite.images.edges import canny
 from harmony_lite.images.normalize import pad_to_multiple, percentiles, subject_percentile
 from harmony_lite.methods.averaged_image import check_grid, check_packed, mean_image, packed_image, unpacked_image
-from harmony_lite.methods.protocol import Harmonizer, Shipping, check_tensors
+from harmony_lite.methods.protocol import Harmonizer, check_tensors
+from harmony_lite.methods.shipping import Shipping
 from harmony_lite.nets.averaged import Averaged
 from harmony_lite.nets.draws import first_weights, held_out
 from harmony_lite.papers.blindharmonydiff.flow import train_flow

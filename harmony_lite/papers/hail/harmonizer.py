@@ -18,8 +18,9 @@ from torch import Tensor
 
 from harmony_lite.cohort import Needs, Scans, Unpaired
 from harmony_lite.images.checks import check_volumes
-from harmony_lite.images.normalize import foreground, pad_to_multiple, percentiles
-from harmony_lite.methods.protocol import Harmonizer, Shipping, check_tensors
+from harmony_lite.images.normalize import pad_to_multiple, percentiles
+from harmony_lite.methods.protocol import Harmonizer, check_tensors
+from harmony_lite.methods.shipping import Shipping
 from harmony_lite.nets.draws import held_out
 from harmony_lite.papers.hail.adain import TINY, Style, adain, style_of, weights_at
 from harmony_lite.papers.hail.networks import AutoEncoder, radius
@@ -174,12 +175,12 @@ class Hail(Harmonizer):
 
     # ------------------------------------------------------------------------------------------------------ reference
 
-    def _fitted_to(self, reference: Tensor) -> Self:
+    def _fitted_to(self, reference: Scans) -> Self:
         self.check_fitted()
-        check_volumes(reference, what="reference")
+        check_volumes(reference.images, what="reference")
         other = copy(self)
         with torch.no_grad():
-            other._reference = self._reference_of(reference, foreground(reference))
+            other._reference = self._reference_of(reference.images, reference.mask)
         return other
 
     def _reference_of(self, image: Tensor, mask: Tensor) -> Reference:

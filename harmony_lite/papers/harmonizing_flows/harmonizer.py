@@ -22,7 +22,8 @@ from harmony_lite.images.intensity_maps import TOP
 from harmony_lite.images.normalize import grey_levels, pad_to_multiple, percentiles
 from harmony_lite.images.slices import brain_slices, through_slices
 from harmony_lite.methods.averaged_image import check_grid
-from harmony_lite.methods.protocol import Harmonizer, Shipping, check_tensors
+from harmony_lite.methods.protocol import Harmonizer, check_tensors
+from harmony_lite.methods.shipping import Shipping
 from harmony_lite.nets.draws import first_weights, held_out
 from harmony_lite.papers.harmonizing_flows.adaptation import Adaptation, Judge, adapt_by, harmonized_levels
 from harmony_lite.papers.harmonizing_flows.flow import GuidedFlow

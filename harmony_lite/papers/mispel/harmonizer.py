@@ -21,7 +21,8 @@ from harmony_lite.images.normalize import means
 from harmony_lite.images.slices import axial_slices, through_slices
 from harmony_lite.methods.averaged_image import check_grid
 from harmony_lite.methods.own_grid import model_grid
-from harmony_lite.methods.protocol import Harmonizer, Shipping, check_tensors
+from harmony_lite.methods.protocol import Harmonizer, check_tensors
+from harmony_lite.methods.shipping import Shipping
 from harmony_lite.papers.mispel.decoder_optimum import drawn_pixels, solved_weights
 from harmony_lite.papers.mispel.networks import Units
 from harmony_lite.papers.mispel.settings import SIZES, VARIANTS, MispelSettings

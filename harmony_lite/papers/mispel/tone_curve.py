@@ -17,7 +17,8 @@ from torch import Tensor
 from harmony_lite.cohort import Needs, SeveralScanners
 from harmony_lite.images.checks import check_volumes
 from harmony_lite.images.normalize import means
-from harmony_lite.methods.protocol import Harmonizer, Shipping, check_names
+from harmony_lite.methods.protocol import Harmonizer, check_names
+from harmony_lite.methods.shipping import Shipping
 
 __all__ = ["ToneCurve", "ToneCurveSettings"]
 

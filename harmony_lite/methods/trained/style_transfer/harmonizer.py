@@ -15,9 +15,10 @@ from torch import Tensor
 
 from harmony_lite.cohort import Needs, Scans, Unpaired
 from harmony_lite.images.checks import check_volumes
-from harmony_lite.images.normalize import foreground, pad_to_multiple, percentiles
+from harmony_lite.images.normalize import pad_to_multiple, percentiles
 from harmony_lite.methods.averaged_image import check_grid
-from harmony_lite.methods.protocol import Harmonizer, Shipping, check_tensors
+from harmony_lite.methods.protocol import Harmonizer, check_tensors
+from harmony_lite.methods.shipping import Shipping
 from harmony_lite.methods.trained.style_transfer.networks import SIZES, Artist, StyleTransferSettings
 from harmony_lite.methods.trained.style_transfer.players import learn_to_copy, play
 from harmony_lite.methods.trained.style_transfer.slices import brain_stacks, scaled_stacks, unstacked
@@ -134,11 +135,11 @@ class StyleTransfer(Harmonizer):
 
     # ------------------------------------------------------------------------------------------------------ harmonize
 
-    def _fitted_to(self, reference: Tensor) -> Self:
+    def _fitted_to(self, reference: Scans) -> Self:
         self.check_fitted()
-        volume = reference if reference.ndim == 5 else reference[..., None]
+        is_volume = reference.images.ndim == 5
         other = copy(self)
-        other._take_reference(Scans(volume, foreground(volume)))
+        other._take_reference(reference if is_volume else Scans(reference.images[..., None], reference.mask[..., None]))
         return other
 
     def _take_reference(self, reference: Scans) -> None:
