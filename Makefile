@@ -44,7 +44,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@echo "==> Setting up, once: virtual environment in $(VENV)"
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
 	@echo "==> Setting up: $(TORCH)$(if $(TORCH_INDEX), from $(TORCH_INDEX))"
-	@$(PY) -m pip install --quiet $(TORCH) -c constraints.txt $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))
+	@$(PY) -m pip install --quiet $(TORCH) -c constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 	@echo "==> Setting up: the package, JupyterLab, the book's and the tests' tools"
 	@$(PY) -m pip install --quiet -e '.[notebooks,book,test]' -c constraints.txt
 	@touch $@

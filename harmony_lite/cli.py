@@ -7,6 +7,7 @@ its traceback). Libraries that take long to import are imported by the command t
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import logging
 import os
@@ -46,6 +47,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the arguments after the program's name; those of the process when None.
     """
     try:
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")  # a terminal without the letters of a file's name
         arguments = _parser().parse_args(argv)
         logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)  # its remarks on odd headers
         with terminated_as_interrupted():
@@ -57,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, OSError) as error:  # OSError: no room, no permission; nothing that we could mend
         return _complain(error)
     except KeyboardInterrupt:
-        return _complain("interrupted; no file was left half written")
+        return _complain("interrupted; no file was left half written, and what was finished stays")
 
 
 def simulate(arguments: argparse.Namespace) -> int:
@@ -73,11 +77,10 @@ def simulate(arguments: argparse.Namespace) -> int:
     from harmony_lite.profiles import active
 
     spacing = active().spacing if arguments.spacing is None else arguments.spacing
-    cohort = Cohort.simulate(
-        arguments.subjects, arguments.scanners, spacing=spacing, seed=arguments.seed, jobs=arguments.jobs
-    )
-    with _folder_written_whole(out) as beside:
-        cohort.to_files(beside)
+    asked = {"spacing": spacing, "seed": arguments.seed}
+    Cohort.simulate(arguments.subjects, arguments.scanners, **asked)  # says what is wrong before a folder is made
+    with _folder_written_whole(out) as part:
+        Cohort.simulate(arguments.subjects, arguments.scanners, **asked, jobs=arguments.jobs).to_files(part)
     print(f"{out}: {arguments.subjects} subjects on {', '.join(arguments.scanners)} at {spacing:g} mm")
     return 0
 
@@ -184,14 +187,27 @@ def _has_weights(cls: type[Harmonizer], variant: str) -> bool:
 
 @contextmanager
 def _folder_written_whole(out: Path) -> Iterator[Path]:
-    """A hidden folder beside `out`, renamed to it at the end, removed when anything goes wrong."""
-    beside = out.resolve().with_name(f".part-{out.resolve().name}-{os.getpid()}")
+    """A hidden folder whose content is `out`'s at the end; removed when anything goes wrong.
+
+    It lies beside a new folder and is renamed to it. It lies in a folder that is there already, which may be a mounted
+    one, or the working folder, or have a parent where nothing may be written.
+    """
+    was_there = out.is_dir()
+    part = (out if was_there else out.parent).resolve() / f".part-{out.resolve().name}-{os.getpid()}"
     try:
-        beside.mkdir()
-        yield beside
-        os.replace(beside, out)  # takes the place of an empty folder too
+        try:
+            part.mkdir()
+        except OSError as error:
+            raise ValueError(f"{out}: found a place that cannot be written ({error.strerror}), wanted one") from error
+        (content := part / "content").mkdir()
+        yield content
+        if was_there:
+            for path in content.iterdir():
+                os.replace(path, out / path.name)
+        else:
+            os.replace(content, out)
     finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def _complain(error: BaseException | str) -> int:

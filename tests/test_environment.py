@@ -98,7 +98,8 @@ def test_makefile_installs_torch_first_and_from_the_index_that_is_given() -> Non
     command = ["make", "-n", "-B", "setup", "TORCH_INDEX=https://index.example/cpu"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, env=environment)
     first, second = [line for line in done.stdout.splitlines() if "pip install" in line]
-    assert "torch==2.13.0 -c constraints.txt --index-url https://index.example/cpu" in first
+    # beside the usual index, so that no pinned dependency is missed there
+    assert "torch==2.13.0 -c constraints.txt --extra-index-url https://index.example/cpu" in first
     assert "-e '.[notebooks,book,test]' -c constraints.txt" in second
     assert "index-url" not in second
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from harmony_lite.cohort.source import Source
 from harmony_lite.images.bias_field import without_field
 from harmony_lite.images.intensity_maps import mapped_slices
-from harmony_lite.storage import written_whole
+from harmony_lite.storage import cached_file, kept
 
 __all__ = ["CorrectedScans", "MappedTarget"]
 
@@ -92,9 +92,8 @@ class CorrectedScans(_ChangedScans):
         scan = self.source.scan(person, scanner, repeat)
         which = hashlib.sha256(scan.numpy().tobytes()).hexdigest()[:16]  # of one name there are people of several ages
         path = self.folder / f"{self.source.names[person]}.{scanner}.{repeat}.{which}.safetensors"
-        if not path.is_file():
+        if not cached_file(path):
             corrected = without_field(scan[None], self.mask(person, scanner)[None])[0]
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with written_whole(path) as part:
+            with kept(path) as part:
                 part.write_bytes(safetensors.torch.save({"scan": corrected.contiguous()}))
         return safetensors.torch.load(path.read_bytes())["scan"]

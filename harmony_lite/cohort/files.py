@@ -13,13 +13,17 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from harmony_lite.cohort.bids import brain_mask_beside, is_nifti, repeats
 from harmony_lite.images import nifti
-from harmony_lite.images.normalize import foreground
+from harmony_lite.images.intake import take_in
 from harmony_lite.simulate import PRESETS
 from harmony_lite.simulate.anatomy import VOLUMES
 from harmony_lite.simulate.physics import TISSUES
 
 __all__ = ["FilesInFolder", "write_person"]
+
+COLUMNS = ("participant_id", "age")  # of participants.tsv, in capitals or not
+NOT_KNOWN = ("", "n/a", "na", "nan")  # in place of an age
 
 
 @dataclass(frozen=True)
@@ -43,10 +47,11 @@ class FilesInFolder:
                 f"{folder}: found a file, wanted a folder with sub-*/ses-SCANNER/anat/*_T1w.nii.gz below it"
             )
         paths: dict[str, dict[str, list[Path]]] = {}
-        for path in sorted(folder.glob("sub-*/ses-*/anat/*_T1w.nii*")):
+        for path in filter(is_nifti, sorted(folder.glob("sub-*/ses-*/anat/*_T1w.nii*"))):
             subject, session = path.relative_to(folder).parts[:2]
             scanner = _scanner_of(session.removeprefix("ses-"))
             paths.setdefault(subject, {}).setdefault(scanner, []).append(path)
+        paths = {name: {scanner: repeats(found) for scanner, found in scans.items()} for name, scans in paths.items()}
         if not paths:
             raise ValueError(f"{folder}: found no sub-*/ses-SCANNER/anat/*_T1w.nii.gz, wanted at least one")
         table = folder / "participants.tsv"
@@ -68,16 +73,18 @@ class FilesInFolder:
         return repeat < len(self.paths[self.names[person]].get(scanner, ()))
 
     def scan(self, person: int, scanner: str, repeat: int) -> Tensor:
-        return nifti.read(self._path(person, scanner, repeat)).volume[0]
+        path = self._path(person, scanner, repeat)
+        image = nifti.read(path)
+        return take_in(image.volume, self._given_mask(path, person, image), what=f"{path}").images[0]
 
     def mask(self, person: int, scanner: str) -> Tensor:
         path = self._path(person, scanner)
         image = nifti.read(path)
-        for beside in (path.parent, self.folder / self.names[person] / "anat"):
-            found = sorted(beside.glob("*_desc-brain_mask.nii*"))
-            if found:
-                return nifti.read_mask(found[0], image)[0]
-        return foreground(image.volume)[0]
+        return take_in(image.volume, self._given_mask(path, person, image), what=f"{path}").mask[0]
+
+    def _given_mask(self, path: Path, person: int, image: nifti.NiftiScan) -> Tensor | None:
+        beside = brain_mask_beside(path, self.folder / self.names[person])
+        return None if beside is None else nifti.read_mask(beside, image)
 
     def affine(self, person: int, scanner: str | None = None) -> np.ndarray:
         if scanner is None:
@@ -110,10 +117,32 @@ _TRUTH_FILES: dict[str, tuple[tuple[str, ...], Callable[[Tensor], Tensor]]] = {
 
 
 def _participants(table: Path) -> pd.DataFrame:
-    people = pd.read_csv(table, sep="\t")
+    """One row a person, by `sub-ID`; ages in years, `89+` as 89, those not known as NaN."""
+    try:
+        people = pd.read_csv(table, sep="\t", dtype=str, index_col=False, encoding="utf-8-sig", keep_default_na=False)
+    except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise ValueError(f"{table}: found a table that cannot be read ({error}), wanted columns and tabs") from error
+    people.columns = [name.strip().lower() if name.strip().lower() in COLUMNS else name.strip() for name in people]
     if "participant_id" not in people:
         raise ValueError(f"{table}: found the columns {', '.join(people)}, wanted participant_id among them")
-    return people.set_index("participant_id")
+    ids = people.pop("participant_id").str.strip()
+    people.index = pd.Index([name if name.startswith("sub-") else f"sub-{name}" for name in ids], name="participant_id")
+    if people.index.has_duplicates:
+        twice = ", ".join(people.index[people.index.duplicated()].unique())
+        raise ValueError(f"{table}: found more than one row for {twice}, wanted one row a person")
+    if "age" in people:
+        people["age"] = [_years(table, name, text) for name, text in people["age"].items()]
+    for name in set(VOLUMES) & set(people):
+        people[name] = pd.to_numeric(people[name], errors="coerce")
+    return people
+
+
+def _years(table: Path, person: str, text: str) -> float:
+    """An age; BIDS has "89+" for people whose age would tell who they are."""
+    try:
+        return math.nan if text.strip().lower() in NOT_KNOWN else float(text.strip().removesuffix("+"))
+    except ValueError as error:
+        raise ValueError(f"{table}: found the age {text!r} of {person}, wanted years, n/a or 89+") from error
 
 
 def _scanner_of(session: str) -> str:
@@ -157,9 +186,9 @@ def write_person(
     put(anat / f"{name}_label-lesion_mask.nii.gz", lesions, "simulated lesions", "uint8")
     for tissue, fraction in zip(TISSUES[:3], tissues[0], strict=True):
         put(anat / f"{name}_label-{tissue}_probseg.nii.gz", fraction[None, None], f"simulated fraction of {tissue}")
-    for scanner, repeats in scans.items():
+    for scanner, images in scans.items():
         session = scanner.replace("_", "")
-        for repeat, image in enumerate(repeats):
-            run = f"_run-{repeat + 1}" if len(repeats) > 1 else ""
+        for repeat, image in enumerate(images):
+            run = f"_run-{repeat + 1}" if len(images) > 1 else ""
             path = folder / name / f"ses-{session}" / "anat" / f"{name}_ses-{session}{run}_T1w.nii.gz"
             put(path, image, f"simulated, {scanner}")

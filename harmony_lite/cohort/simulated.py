@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from numbers import Integral, Real
@@ -13,13 +13,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from harmony_lite import simulate
 from harmony_lite.simulate import Person, preset, scan, simulate_person
 from harmony_lite.simulate.anatomy import check_age, voxel_size
-from harmony_lite.storage import cache_folder, written_whole
+from harmony_lite.storage import cache_folder, cached_file, kept
 
 __all__ = ["SimulatedPeople", "drawn_age"]
 
@@ -116,11 +117,13 @@ class SimulatedPeople:
         path = self._folder(person) / f"scan-{which}-{repeat}.safetensors"
         whole = self._person(person)
         inside = whole.mask
-        if not path.exists():
+
+        def make() -> dict[str, Tensor]:
             generator = torch.Generator().manual_seed(_number("scan", self.seed, person, scanner, repeat))
-            _keep(path, {"levels": scan(whole, settings, generator)[inside].to(torch.int16)})
+            return {"levels": scan(whole, settings, generator)[inside].to(torch.int16)}
+
         volume = torch.zeros(inside.shape)
-        volume[inside] = load_file(path)["levels"].float()  # 12-bit whole numbers: nothing is lost
+        volume[inside] = _made_once(path, make)["levels"].float()  # 12-bit whole numbers: nothing is lost
         return volume
 
     def _folder(self, person: int) -> Path:
@@ -129,17 +132,25 @@ class SimulatedPeople:
 
     def _person(self, person: int) -> Person:
         path = self._folder(person) / "person.safetensors"
-        if not path.exists():
+
+        def make() -> dict[str, Tensor]:
             generator = torch.Generator().manual_seed(_number("person", self.seed, person))
-            made = simulate_person(self.ages[person], generator, spacing=self.spacing, oversampling=self.oversampling)
-            _keep(path, _packed(made))
-        return _unpacked(load_file(path))
+            age, sizes = self.ages[person], {"spacing": self.spacing, "oversampling": self.oversampling}
+            return _packed(simulate_person(age, generator, **sizes))
+
+        return _unpacked(_made_once(path, make))
 
 
-def _keep(path: Path, tensors: dict[str, Tensor]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with written_whole(path) as part:
-        save_file(tensors, part)
+def _made_once(path: Path, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+    """What a file of the cache holds; made where it is missing, and made again where it is damaged."""
+    if cached_file(path):
+        try:
+            return load_file(path)
+        except SafetensorError:  # a disk that was full, a copy that broke off
+            path.unlink()
+    with kept(path) as part:
+        save_file(make(), part)
+    return load_file(path)
 
 
 def _packed(person: Person) -> dict[str, Tensor]:

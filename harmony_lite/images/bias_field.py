@@ -12,6 +12,7 @@ from harmony_lite.images.normalize import foreground
 __all__ = ["n4", "without_field"]
 
 WORKING_SIZE = 32  # voxels along the longest axis of the copy that the field is fitted on, about
+FEWEST = 8  # voxels of the coarser copy along an axis, where the volume has as many
 ITERATIONS = (50, 50, 50, 50)  # at most so many on each of the fitting levels
 
 
@@ -44,11 +45,13 @@ def n4(
     Args:
         volumes: `(N, 1, D, H, W)`; values are not negative. A volume of one axial slice is corrected as an image.
         mask: bool, same shape; the foreground where absent.
-        shrink: factor of the coarser copy; 4 suits voxels of 1 mm, 2 those of 2 mm.
+        shrink: factor of the coarser copy; 4 suits voxels of 1 mm, 2 those of 2 mm. An axis of few slices is thinned
+            less, so that 8 voxels are left along it.
         iterations: at most so many per fitting level.
 
     Raises:
-        ValueError: not volumes, not finite, negative or without contrast; a mask of another shape.
+        ValueError: not volumes, not finite, negative or without contrast; a mask of another shape; a volume that N4
+            finds no field of.
     """
     import SimpleITK as sitk
 
@@ -65,8 +68,12 @@ def n4(
         whole, region = (sitk.GetImageFromArray(part[..., 0] if is_slice else part) for part in (values, brain))
         filter_ = sitk.N4BiasFieldCorrectionImageFilter()
         filter_.SetMaximumNumberOfIterations(list(iterations))
-        factors = [shrink] * whole.GetDimension()
-        filter_.Execute(sitk.Shrink(whole, factors), sitk.Shrink(region, factors))
+        factors = [max(1, min(shrink, size // FEWEST)) for size in whole.GetSize()]
+        try:
+            filter_.Execute(sitk.Shrink(whole, factors), sitk.Shrink(region, factors))
+        except RuntimeError as error:
+            reason = str(error).strip().splitlines()[-1]
+            raise ValueError(f"volumes: found no field by N4 ({reason}), wanted a volume with a brain in it") from error
         field = sitk.GetArrayFromImage(filter_.GetLogBiasFieldAsImage(whole)).reshape(values.shape)
         corrected.append(volume / torch.from_numpy(np.exp(field)).to(volume))
     return torch.stack(corrected)

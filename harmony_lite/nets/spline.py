@@ -102,7 +102,7 @@ def _backward(
     bent = rise * (d0 + d1 - 2 * s)
     a, b, c = height * (s - d0) + bent, height * d0 - bent, -s * rise
     discriminant = (b.square() - 4 * a * c).clamp_min(0)  # round-off may leave it just below
-    t = 2 * c / (-b - discriminant.sqrt())
+    t = (2 * c / (-b - discriminant.sqrt())).clamp(0, 1)  # nor may it leave the bin, where the logarithm has no value
     bow = t * (1 - t)
     below = s + (d0 + d1 - 2 * s) * bow
     return x0 + width * t, -_log_derivative(s, t, bow, below, d0, d1)

@@ -178,7 +178,8 @@ class Run:
             content = torch.load(self.path, map_location="cpu", weights_only=True)  # runs no code from the file
             found_settings = content["settings"] if content["format"] == _FORMAT else None
         except Exception as error:  # zip, pickle, end-of-file, key errors: all mean the same to whoever reads this
-            raise ValueError(f"{self.path}: found a file that cannot be read as a checkpoint of a training") from error
+            found = "found a file that cannot be read as a checkpoint of a training"
+            raise ValueError(f"{self.path}: {found}; remove it to begin anew") from error
         if found_settings is None:
             raise ValueError(f"{self.path}: found {content['format']!r}, wanted {_FORMAT!r}")
         for name, wanted in self.settings.items():

@@ -42,6 +42,10 @@ def align(values: np.ndarray, affine: np.ndarray, mask: np.ndarray) -> np.ndarra
             "scan with its skull needs a brain mask"
         )
     low, high = np.percentile(values[mask], [0.5, 99])
+    # the search turns about the origin: with the brain's centre there, its path does not depend on where the scan lies
+    to_centre = np.eye(4)
+    to_centre[:3, 3] = -(affine @ [*np.argwhere(mask).mean(0), 1.0])[:3]
+    affine = to_centre @ affine
     if not high > low:
         raise ValueError(f"scan: found {low:g} almost everywhere inside the mask, wanted contrast")
     levels = (
@@ -70,7 +74,7 @@ def align(values: np.ndarray, affine: np.ndarray, mask: np.ndarray) -> np.ndarra
             f"{stretch.min():.2f} to {stretch.max():.2f}, wanted at least {LEAST_OVERLAP} at {STRETCH[0]} to "
             f"{STRETCH[1]}: a whole brain, in a file whose header says which way it lies"
         )
-    return placed
+    return np.linalg.inv(to_centre) @ placed
 
 
 def overlap(placed: np.ndarray, affine: np.ndarray, mask: np.ndarray) -> float:
