@@ -11,6 +11,7 @@ import io
 import json
 import logging
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
@@ -18,11 +19,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from harmony_lite import __version__, command_help
+from harmony_lite import __version__, command_arguments, command_help
 from harmony_lite.interruption import terminated_as_interrupted
 
 if TYPE_CHECKING:
     from harmony_lite.methods import Harmonizer
+    from harmony_lite.own_scans.job import Outcome
 
 __all__ = ["main"]
 
@@ -51,6 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(errors="backslashreplace")  # a terminal without the letters of a file's name
         arguments = _parser().parse_args(argv)
+        arguments.typed = sys.argv[1:] if argv is None else list(argv)
         logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)  # its remarks on odd headers
         with terminated_as_interrupted():
             return arguments.run(arguments)
@@ -121,27 +124,52 @@ def train(arguments: argparse.Namespace) -> int:
 
 def harmonize(arguments: argparse.Namespace) -> int:
     """`harmony-lite harmonize`: one file, or every scan of a folder."""
-    from harmony_lite.own_scans.files import Job, harmonize_file, harmonize_folder
+    from harmony_lite.images import nifti
+    from harmony_lite.own_scans.folder import harmonize_folder
+    from harmony_lite.own_scans.job import Job, Task
+    from harmony_lite.own_scans.one_scan import harmonize_scan
+    from harmony_lite.own_scans.prepared import prepare
 
     source, out = arguments.input, arguments.output
     if arguments.reference_mask is not None and arguments.reference is None:
         raise UsageError("--reference-mask: found no --reference, wanted the scan that it belongs to")
-    names = ("method", "variant", "reference", "reference_mask", "mask", "scanner", "weights", "adapt_on")
-    job = Job(**{name: getattr(arguments, name) for name in names})
+    names = ("method", "variant", "reference", "reference_mask", "scanner", "weights", "adapt_on")
+    chosen = {name: getattr(arguments, name) for name in names}
+    job = Job(**chosen, report=arguments.report is not None, command=shlex.join([PROGRAM, *arguments.typed]))
+    if arguments.report is not None:
+        from harmony_lite.own_scans.quality_page import check_page_place
+
+        check_page_place(arguments.report)
     if not source.exists():
         raise FileNotFoundError(f"{source}: found no such file or folder, wanted a NIfTI scan or a folder of them")
-    if source.is_dir() and job.mask is not None:
+    if source.is_dir() and arguments.mask is not None:
         raise ValueError(
-            f"--mask {job.mask}: found one mask for the folder {source}, wanted it with a single scan only"
+            f"--mask {arguments.mask}: found one mask for the folder {source}, wanted it with a single scan only; "
+            "masks beside the scans are taken by themselves"
         )
     if not source.is_dir():
-        print(f"{out}: {source} by {harmonize_file(job, source, out)}")
+        nifti.check_destination(out, source, job.reference, job.reference_mask, arguments.mask)
+        prepared = prepare(job)
+        outcome = harmonize_scan(prepared, Task(source, out, arguments.mask), job)
+        for remark in outcome.remarks:
+            _remark(f"{source}: {remark}")
+        print(f"{out}: {source} by {prepared.used}")
+        _write_report(arguments.report, prepared.used, [outcome])
         return 0
-    done, failures, used = harmonize_folder(job, source, out, jobs=arguments.jobs)
-    for failure in failures:
+    options = {name: getattr(arguments, name) for name in ("jobs", "scheduler", "suffix", "force")}
+    summary = harmonize_folder(job, source, out, **options)
+    for failure in summary.failures:
         _complain(failure)
-    print(f"{out}: {done} of {done + len(failures)} scans by {used}")
-    return 2 if failures else 0
+    there = f", {summary.up_to_date} were there" if summary.up_to_date else ""
+    print(f"{out}: {summary.done} of {summary.total} scans by {summary.used}{there}")
+    if summary.found.left_out_line:
+        print(f"left out: {summary.found.left_out_line}")
+    if summary.warned:
+        print(f"warnings: {summary.warned}; the JSON beside each result says more")
+    if summary.failures:
+        print(f"failed: {len(summary.failures)} of {summary.total}, listed above; the next run tries them again")
+    _write_report(arguments.report, summary.used, summary.outcomes, summary.found.broken)
+    return 2 if summary.failures else 0
 
 
 def evaluate(arguments: argparse.Namespace) -> int:
@@ -210,37 +238,21 @@ def _folder_written_whole(out: Path) -> Iterator[Path]:
         shutil.rmtree(part, ignore_errors=True)
 
 
+def _write_report(path: Path | None, used: str, outcomes: Sequence[Outcome], broken: Sequence[str] = ()) -> None:
+    """The quality page, where one was asked for."""
+    if path is not None:
+        from harmony_lite.own_scans.quality_page import write_page
+
+        print(f"{write_page(path, used, outcomes, broken)}: the quality page")
+
+
+def _remark(text: str) -> None:
+    print(f"{PROGRAM}: warning: {' '.join(text.split())}", file=sys.stderr)
+
+
 def _complain(error: BaseException | str) -> int:
     print(f"{PROGRAM}: error: {' '.join(str(error).split())}", file=sys.stderr)
     return 2
-
-
-def _count(text: str) -> int:
-    value = int(text) if text.lstrip("-").isdigit() else 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"found {text!r}, wanted a whole number from 1")
-    return value
-
-
-def _count_or_none(text: str) -> int:
-    return 0 if text == "0" else _count(text)
-
-
-def _millimetres(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = float("nan")
-    if not 0 < value < 100:
-        raise argparse.ArgumentTypeError(f"found {text!r}, wanted a number of mm above 0")
-    return value
-
-
-def _names(text: str) -> list[str]:
-    found = [name.strip() for name in text.split(",")]
-    if not all(found):
-        raise argparse.ArgumentTypeError(f"found {text!r}, wanted names with commas between them")
-    return found
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -265,69 +277,16 @@ def _parser() -> argparse.ArgumentParser:
         command.set_defaults(run=run)
         return command
 
-    _simulate_arguments(add("simulate", simulate, command_help.SIMULATE, command_help.SIMULATE_EXAMPLES))
+    command_arguments.simulate(add("simulate", simulate, command_help.SIMULATE, command_help.SIMULATE_EXAMPLES))
     listing = add("methods", methods, "List the methods: what each sees when it is fitted, its variants, its weights.")
     listing.add_argument("--json", action="store_true", help="as JSON")
-    _train_arguments(add("train", train, command_help.TRAIN, command_help.TRAIN_EXAMPLES))
-    _harmonize_arguments(add("harmonize", harmonize, command_help.HARMONIZE, command_help.HARMONIZE_EXAMPLES))
-    _evaluate_arguments(add("evaluate", evaluate, command_help.EVALUATE, command_help.EVALUATE_EXAMPLES))
+    command_arguments.train(add("train", train, command_help.TRAIN, command_help.TRAIN_EXAMPLES))
+    command_arguments.harmonize(add("harmonize", harmonize, command_help.HARMONIZE, command_help.HARMONIZE_EXAMPLES))
+    command_arguments.evaluate(add("evaluate", evaluate, command_help.EVALUATE, command_help.EVALUATE_EXAMPLES))
     claims = add("ledger", ledger, "Print what five papers claim and print, and what comes out here.")
     claims.add_argument("papers", nargs="*", metavar="PAPER", help="short names of papers (default: all five)")
     claims.add_argument("--json", action="store_true", help="as JSON: a list of rows")
     return parser
-
-
-def _simulate_arguments(command: argparse.ArgumentParser) -> None:
-    command.add_argument("out", metavar="OUT", type=Path, help="folder to make; new or empty")
-    command.add_argument("--subjects", type=_count, default=2, metavar="N", help="people (default: 2)")
-    command.add_argument(
-        "--scanners",
-        type=_names,
-        default=["oasis_trio", "oasis_vision"],
-        metavar="A,B",
-        help="scanner presets, the target first (default: oasis_trio,oasis_vision)",
-    )
-    command.add_argument("--spacing", type=_millimetres, metavar="MM", help="voxel size (default: the profile's, 2)")
-    command.add_argument("--seed", type=int, default=0, metavar="S", help="same seed, same people (default: 0)")
-    command.add_argument("--jobs", type=_count, default=1, metavar="N", help="processes, side by side (default: 1)")
-
-
-def _train_arguments(command: argparse.ArgumentParser) -> None:
-    command.add_argument("method", metavar="METHOD", help="as `harmony-lite methods` lists them")
-    command.add_argument("--cohort", required=True, type=Path, metavar="FOLDER", help="people and scanners")
-    command.add_argument("--variant", metavar="V", help="reading of the method (default: its first)")
-    command.add_argument("--target", metavar="NAME", help="the target scanner, where there is one (default: the first)")
-    command.add_argument("--held-out", type=_count_or_none, metavar="N", help="people held out (default: one in five)")
-    command.add_argument("--out", type=Path, metavar="FILE", help="weights to write (default: kept as your own)")
-
-
-def _harmonize_arguments(command: argparse.ArgumentParser) -> None:
-    command.add_argument("input", metavar="INPUT", type=Path, help="scan, or folder of scans")
-    command.add_argument("output", metavar="OUTPUT", type=Path, help="file to write, or folder")
-    command.add_argument("--method", required=True, metavar="NAME", help="as `harmony-lite methods` lists them")
-    command.add_argument("--variant", metavar="V", help="reading of the method (default: its first)")
-    command.add_argument("--reference", type=Path, metavar="FILE", help="scan of the target's look")
-    command.add_argument(
-        "--reference-mask", type=Path, metavar="FILE", help="brain of the reference; outside it is set to 0"
-    )
-    command.add_argument(
-        "--mask", type=Path, metavar="FILE", help="brain of the input, on its grid (default: found from the scan)"
-    )
-    command.add_argument("--scanner", metavar="NAME", help="the input's scanner, for methods trained on named scanners")
-    command.add_argument("--weights", type=Path, metavar="FILE", help="weights that `train --out` wrote")
-    command.add_argument(
-        "--adapt-on", type=Path, metavar="FOLDER", help="scans of the input's site, for methods that adapt to a site"
-    )
-    command.add_argument("--jobs", type=_count, default=1, metavar="N", help="processes for a folder (default: 1)")
-
-
-def _evaluate_arguments(command: argparse.ArgumentParser) -> None:
-    command.add_argument("harmonized", metavar="HARMONIZED", type=Path, help="scan to judge")
-    command.add_argument("reference", metavar="REFERENCE", type=Path, help="scan that it should be like")
-    command.add_argument(
-        "--mask", type=Path, metavar="FILE", help="brain, on the same grid (default: found from the reference)"
-    )
-    command.add_argument("--json", action="store_true", help="as JSON")
 
 
 if __name__ == "__main__":

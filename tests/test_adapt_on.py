@@ -68,7 +68,7 @@ def test_a_folder_of_scans_is_adapted_for_once(site, trained, tmp_path, capsys):
     assert run("--weights", trained, "--adapt-on", folder, folder, tmp_path / "one") == 0
     assert run("--weights", trained, "--adapt-on", folder, "--jobs", 2, folder, tmp_path / "two") == 0
     assert "2 of 2 scans" in capsys.readouterr().out
-    for name in ("sub-0_T1w.nii.gz", "sub-1_T1w.nii.gz"):
+    for name in ("sub-0_desc-harmonizingflows_T1w.nii.gz", "sub-1_desc-harmonizingflows_T1w.nii.gz"):
         first, second = (nifti.read(tmp_path / out / name).volume for out in ("one", "two"))
         assert torch.allclose(first, second, atol=1e-3)
 

@@ -13,6 +13,7 @@ MAY_SEE = {
     "profiles": {"profiles"},
     "storage": {"storage"},
     "interruption": {"interruption"},
+    "command_arguments": {"command_arguments"},
     "command_help": {"command_help"},
     "simulate": {"simulate", "storage"},
     "images": {"images", "storage"},
@@ -34,7 +35,7 @@ MAY_SEE["a paper's method"] = {"a paper's method", "cuda_graphs", *MAY_SEE["meth
 MAY_SEE["papers"] = {"papers", "a paper's method", *MAY_SEE["exercises"]}
 MAY_SEE["ledger"] = {"ledger", *MAY_SEE["papers"]}
 MAY_SEE["own_scans"] = {"own_scans", "interruption", "a paper's method", *MAY_SEE["methods"]}
-MAY_SEE["cli"] = {"cli", "command_help", *MAY_SEE["ledger"], *MAY_SEE["own_scans"]}
+MAY_SEE["cli"] = {"cli", "command_arguments", "command_help", *MAY_SEE["ledger"], *MAY_SEE["own_scans"]}
 
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 # of a paper's folder: what measures, trains and teaches; every other file there is the method

@@ -15,8 +15,9 @@ import torch
 from harmony_lite import cli, methods, weights
 from harmony_lite.cohort import Cohort, Scans, TargetOnly
 from harmony_lite.images import nifti
+from harmony_lite.methods.own_grid import Placed
 from harmony_lite.methods.own_grid.smooth_change import model_grid
-from harmony_lite.own_scans import files as scan_files
+from harmony_lite.own_scans import one_scan
 from harmony_lite.profiles import active
 
 SHAPE = (20, 22, 64)  # higher than the slices of either profile
@@ -200,11 +201,15 @@ def test_which_scans_are_aligned_first(tmp_path, monkeypatch, capsys):
     """Only those off the model's grid, and only for methods that work on it."""
     aligned = []
 
-    def recorded(method, volume, affine, mask, **rest):
+    def placed(volume, affine, mask):
+        return Placed(volume, mask, np.eye(4))
+
+    def recorded(method, volume, mask, placed, **rest):
         aligned.append((method.name, int(mask.sum()), rest))
         return volume * mask
 
-    monkeypatch.setattr(scan_files, "harmonize_on_own_grid", recorded)
+    monkeypatch.setattr(one_scan, "on_model_grid", placed)
+    monkeypatch.setattr(one_scan, "change_brought_back", recorded)
     shape, grid = model_grid()
     rng = np.random.default_rng(0)
     radius = np.sqrt(sum(axis**2 for axis in np.meshgrid(*[np.linspace(-1, 1, n) for n in shape], indexing="ij")))
@@ -222,7 +227,7 @@ def test_which_scans_are_aligned_first(tmp_path, monkeypatch, capsys):
     assert run("harmonize", "--method", "ncc-ascent", "--reference", off_it, off_it, out) == 0 and not aligned
     assert run("harmonize", "--method", "ncc-ascent", off_it, out) == 0
     assert run("harmonize", "--method", "blindharmony", "--variant", "paper", "--mask", small, off_it, out) == 0
-    none = {"reference": None, "scanner": None}
+    none = {"scanner": None}
     found = [("ncc-ascent", int((brain > 0).sum()), none), ("blindharmony", int((radius < 0.5).sum()), none)]
     assert aligned == found
     assert " by blindharmony, variant paper, weights blindharmony.ours." in capsys.readouterr().out
@@ -258,10 +263,25 @@ def test_a_folder_is_mirrored_by_one_process_and_by_two(tmp_path, capsys, target
     assert run(*call, tmp_path / "one") == 0
     assert run(*call, tmp_path / "deep" / "two", "--jobs", 2) == 0
     one, two = files_below(tmp_path / "one"), files_below(tmp_path / "deep" / "two")
-    assert set(one) == {"sub-01/anat/sub-01_T1w.nii.gz", "sub-02/anat/sub-02_T1w.nii", "extra.nii.gz"}
-    assert one == two, "the number of processes does not matter"
+    assert set(one) == {
+        "dataset_description.json",
+        "sub-01/anat/sub-01_desc-affinematch_T1w.nii.gz",
+        "sub-01/anat/sub-01_desc-affinematch_T1w.json",
+        "sub-02/anat/sub-02_desc-affinematch_T1w.nii",
+        "sub-02/anat/sub-02_desc-affinematch_T1w.json",
+    }
+    for name in one:
+        if name.endswith("1w.json"):
+            own = [json.loads(files[name])["HarmonyLite"] for files in (one, two)]
+            assert "--jobs 2" in own[1].pop("command") and "--jobs" not in own[0].pop("command") and own[0] == own[1]
+        else:
+            assert one[name] == two[name], "the number of processes does not matter"
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split(": ")[1] for line in lines] == [f"3 of 3 scans by affine-match, variant volume, to {target}"] * 2
+    done, left_out = (
+        f"2 of 2 scans by affine-match, variant volume, to {target}",
+        "1 files without a BIDS name, 2 masks",
+    )
+    assert [line.split(": ")[1] for line in lines] == [done, f"{left_out} and labels"] * 2
 
 
 def test_an_output_folder_inside_the_input_is_not_read_again(tmp_path, target):
@@ -269,20 +289,19 @@ def test_an_output_folder_inside_the_input_is_not_read_again(tmp_path, target):
     for _ in range(2):
         call = ["harmonize", "--method", "percentile", "--reference", target, folder, folder / "derivatives"]
         assert run(*call) == 0
-    assert len(files_below(folder / "derivatives")) == 3
+    assert len(files_below(folder / "derivatives")) == 2 * 2 + 1, "two scans, their records, and the description"
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_one_bad_scan_does_not_stop_the_others(tmp_path, capsys, target, jobs):
     folder = people(tmp_path / "in")
-    (folder / "extra.nii.gz").rename(folder / "ok.nii.gz")
-    save(folder / "bad" / "flat.nii.gz", np.full(SHAPE, 5))
+    save(folder / "bad" / "sub-03_T1w.nii.gz", np.full(SHAPE, 5))
     call = ["harmonize", "--method", "percentile", "--reference", target, folder, tmp_path / "out", "--jobs", jobs]
     assert run(*call) == 2
     captured = capsys.readouterr()
-    assert captured.err.count("\n") == 1 and "flat.nii.gz: found all voxels at 5" in captured.err
-    assert "3 of 4 scans" in captured.out
-    assert len(files_below(tmp_path / "out")) == 3
+    assert captured.err.count("\n") == 1 and "sub-03_T1w.nii.gz: found all voxels at 5" in captured.err
+    assert "2 of 3 scans" in captured.out and "failed: 1 of 3" in captured.out
+    assert len(files_below(tmp_path / "out")) == 2 * 2 + 1
     assert not (tmp_path / "out" / "bad").exists(), "no empty folder is left for it"
 
 

@@ -181,8 +181,8 @@ def _without_hot_voxels(images: Tensor, mask: Tensor) -> tuple[Tensor, list[str]
         first = " ".join(map(str, places[0]))
         worst = float(values[at][np.abs(values[at]).argmax()])
         remarks.append(
-            f"{count} hot voxel{'s' if count > 1 else ''} (up to {worst:g}, the others within {low:.4g} to {high:.4g}; "
-            f"the first at voxel {first}) took the median of the voxels around"
+            f"hot voxels: {count} of up to {worst:g}, the others within {low:.4g} to {high:.4g}, the first at voxel "
+            f"{first}; each took the median of the voxels around"
         )
     return changed, remarks
 
@@ -212,5 +212,5 @@ def _without_negatives(images: Tensor, mask: Tensor, what: str) -> tuple[Tensor,
                 "of 0 and more: a scan that was z-scored or shifted has lost what this method needs"
             )
         if bool(negative.any()):
-            remarks.append(f"{int(negative.sum())} values below 0 (down to {float(image.min()):.4g}) became 0")
+            remarks.append(f"below 0: {int(negative.sum())} voxels, down to {float(image.min()):.4g}, became 0")
     return images.clamp_min(0), remarks

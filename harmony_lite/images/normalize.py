@@ -21,6 +21,7 @@ __all__ = [
     "foreground",
     "full_range_minmax",
     "grey_levels",
+    "is_masked",
     "means",
     "pad_to_multiple",
     "percentiles",
@@ -274,6 +275,12 @@ def _foreground_of(image: Tensor) -> Tensor:
         return image > _otsu(image)
     rest = image != background
     return image > _otsu(image) if _has_air(image - background, rest) else rest
+
+
+def is_masked(image: Tensor) -> bool:
+    """Whether an image `(1, 1, D, H, W)` has one value around what it shows, and no noise of the air there."""
+    background = constant_background(image[0])
+    return background is not None and not _has_air(image[0] - background, image[0] != background)
 
 
 def _has_air(image: Tensor, rest: Tensor) -> bool:

@@ -9,7 +9,7 @@ from scipy import ndimage
 
 from harmony_lite.simulate.anatomy import HEAD_BOX, HEAD_CENTRE, TEMPLATE_CENTRE, TEMPLATE_SCALE
 
-__all__ = ["align", "overlap", "sampled"]
+__all__ = ["align", "overlap", "sampled", "template_on"]
 
 COARSE, FINE = 4.0, 3.0  # mm: finer than that, a template that 152 people are averaged in has nothing to add
 BRAIN_ML = (300.0, 2100.0)  # of what may be a brain; a head with its skull has more
@@ -96,16 +96,26 @@ def overlap(placed: np.ndarray, affine: np.ndarray, mask: np.ndarray) -> float:
 @cache
 def _template_brain(spacing: float) -> tuple[np.ndarray, np.ndarray]:
     """The skull-stripped T1 template where the simulated people have it, 0 to 1, and its affine."""
-    from nilearn import datasets
-
     shape = HEAD_BOX.shape((spacing,) * 3)
     grid = HEAD_BOX.affine(shape)
+    return template_on(shape, grid), grid
+
+
+def template_on(shape: tuple[int, int, int], grid: np.ndarray) -> np.ndarray:
+    """The skull-stripped T1 template where the simulated people have it, on any grid: `shape`, float64, 0 to 1.
+
+    Args:
+        shape: (D, H, W).
+        grid: (4, 4), voxel index to mm of the model's space.
+    """
+    from nilearn import datasets
+
     to_template = np.diag([1 / TEMPLATE_SCALE] * 3 + [1.0])  # people are smaller than the template
     to_template[:3, 3] = TEMPLATE_CENTRE.numpy() - HEAD_CENTRE.numpy() / TEMPLATE_SCALE
     image, brain = datasets.load_mni152_template(resolution=1), datasets.load_mni152_brain_mask(resolution=1)
     values, inside = np.asarray(image.dataobj, np.float64), np.asarray(brain.dataobj) > 0
     found, _ = sampled(values, image.affine, inside, np.linalg.inv(image.affine) @ to_template @ grid, shape)
-    return found / found.max(), grid
+    return found / found.max()
 
 
 def _thinned(values: np.ndarray, affine: np.ndarray, mask: np.ndarray, spacing: float) -> tuple[np.ndarray, np.ndarray]:

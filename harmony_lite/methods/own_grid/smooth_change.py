@@ -11,20 +11,45 @@ a coarse grid and applied on a fine one; registration by mutual information (Mat
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from scipy import ndimage
 from torch import Tensor
 
-from harmony_lite.methods.own_grid.alignment import align, sampled
+from harmony_lite.methods.own_grid.alignment import align, sampled, template_on
 from harmony_lite.methods.protocol import Harmonizer
 from harmony_lite.profiles import active
 from harmony_lite.simulate.anatomy import HEAD_BOX
 
-__all__ = ["harmonize_on_own_grid", "is_model_grid", "local_line", "model_grid", "on_model_grid"]
+__all__ = [
+    "Placed",
+    "change_brought_back",
+    "harmonize_on_own_grid",
+    "is_model_grid",
+    "likeness",
+    "local_line",
+    "model_grid",
+    "on_model_grid",
+]
 
 WINDOW = 6.0  # mm, sigma of a line's window: wide enough to hold grey, white and CSF, narrower than a shading
 RIDGE = 0.05  # of the brain's variance: a window with less contrast than that takes the whole brain's slope
+
+
+class Placed(NamedTuple):
+    """A scan where the model has its people.
+
+    Attributes:
+        images: (1, 1, D, H, W) float32, on the model's grid.
+        mask: bool, same shape: the brain there.
+        to_scan: (4, 4), voxel index of the model's grid to that of the scan.
+    """
+
+    images: Tensor
+    mask: Tensor
+    to_scan: np.ndarray
 
 
 def model_grid() -> tuple[tuple[int, int, int], np.ndarray]:
@@ -65,8 +90,31 @@ def harmonize_on_own_grid(
     Raises:
         ValueError: a mask that holds no brain, a scan that cannot be aligned, or what the method refuses.
     """
-    images, masks, to_scan = on_model_grid(volume, affine, mask)
-    after = method.harmonize(images, reference=reference, scanner=scanner, mask=masks)[0, 0].cpu().double().numpy()
+    if reference is not None:
+        method = method.to_reference(reference)
+    return change_brought_back(method, volume, mask, on_model_grid(volume, affine, mask), scanner=scanner)
+
+
+def change_brought_back(
+    method: Harmonizer, volume: Tensor, mask: Tensor, placed: Placed, *, scanner: str | None = None
+) -> Tensor:
+    """Harmonize a scan where it was placed and apply the smooth change to its own voxels.
+
+    Args:
+        method: fitted, one whose `on_template_grid` is true.
+        volume: (1, 1, D, H, W): the scan.
+        mask: bool, same shape: the brain.
+        placed: the scan on the model's grid, as `on_model_grid` gives it.
+        scanner: handed on to the method.
+
+    Returns:
+        As `harmonize_on_own_grid`.
+
+    Raises:
+        ValueError: what the method refuses, or a result without a slice.
+    """
+    images, masks, to_scan = placed
+    after = method.harmonize(images, scanner=scanner, mask=masks)[0, 0].cpu().double().numpy()
     before, brain = images[0, 0].double().numpy(), masks[0, 0].numpy()
     values, inside = (tensor[0, 0].detach().cpu().numpy() for tensor in (volume, mask))
     answered = brain & after.any((0, 1))  # a slice that is 0 throughout has no answer: its neighbours' lines go on
@@ -82,17 +130,13 @@ def harmonize_on_own_grid(
     return torch.from_numpy(result)[None, None]
 
 
-def on_model_grid(volume: Tensor, affine: np.ndarray, mask: Tensor) -> tuple[Tensor, Tensor, np.ndarray]:
+def on_model_grid(volume: Tensor, affine: np.ndarray, mask: Tensor) -> Placed:
     """One scan aligned to the template and sampled on the model's grid.
 
     Args:
         volume: (1, 1, D, H, W), RAS+, any units, any voxel size and place.
         affine: (4, 4), voxel index to mm.
         mask: bool, same shape: the brain.
-
-    Returns:
-        The scan on the model's grid, float32; the brain there, bool; (4, 4), voxel index of the model's grid to that of
-        the scan.
 
     Raises:
         ValueError: a mask that holds no brain, a scan that cannot be aligned.
@@ -102,7 +146,20 @@ def on_model_grid(volume: Tensor, affine: np.ndarray, mask: Tensor) -> tuple[Ten
     to_scan = np.linalg.inv(affine) @ align(values, affine, inside) @ grid
     found, brain = sampled(values, affine, inside, to_scan, shape)
     images, masks = (torch.from_numpy(array)[None, None] for array in (found.astype(np.float32), brain))
-    return images, masks, to_scan
+    return Placed(images, masks, to_scan)
+
+
+def likeness(images: Tensor, mask: Tensor) -> float:
+    """Correlation of a scan on the model's grid with the T1-weighted template there, inside its brain, -1 to 1.
+
+    Args:
+        images: (1, 1, D, H, W).
+        mask: bool, same shape.
+    """
+    template = torch.from_numpy(template_on(*model_grid()))[None, None].to(images.device)
+    inside = mask & (template > 0)
+    pair = torch.stack([images[inside].double(), template[inside].double()])
+    return float(torch.corrcoef(pair)[0, 1])
 
 
 def local_line(

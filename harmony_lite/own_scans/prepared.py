@@ -1,0 +1,185 @@
+"""A method made ready for scans: its weights, its reference, and what is said about both."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from nibabel.affines import voxel_sizes
+from torch import Tensor
+
+from harmony_lite import weights
+from harmony_lite.cohort import Scans
+from harmony_lite.images import nifti
+from harmony_lite.images.intake import take_in
+from harmony_lite.methods import Harmonizer, load_method, method_class
+from harmony_lite.methods.own_grid import is_model_grid, on_model_grid
+from harmony_lite.own_scans.found import scans_in
+from harmony_lite.own_scans.job import Job
+from harmony_lite.own_scans.records import sha256_of
+from harmony_lite.own_scans.remarks import is_bare_brain
+
+__all__ = ["Prepared", "prepare"]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A method ready for scans.
+
+    Attributes:
+        method: fitted, or to be fitted to `reference`.
+        made_by: what decides its results: names, and hashes of weights and files.
+        used: the same as one line for people.
+        on_model_grid: whether scans go to the model's grid; an ascent from a reference takes place on the reference's.
+        target: what the target shows, `"brain"` or `"head"`; None where nothing is known of it.
+        target_is: the target's name in a message.
+    """
+
+    method: Harmonizer
+    made_by: Mapping[str, Any]
+    used: str
+    on_model_grid: bool
+    target: str | None = None
+    target_is: str = ""
+
+
+def prepare(job: Job) -> Prepared:
+    """The method with its weights, or unfitted where a reference is all it needs; and the reference.
+
+    Raises:
+        ValueError, FileNotFoundError: what is wrong with the method, the weights, the reference, or the scans to adapt
+            on, in one line.
+    """
+    cls = method_class(job.method)
+    enough = cls.reference_is_enough
+    if job.reference is not None and not (enough or cls.takes_reference):
+        raise ValueError(f"--reference: found {job.reference}, wanted none: {cls.name} is fitted on its target")
+    if job.adapt_on is not None and not cls.adapts:
+        raise ValueError(f"--adapt-on: found {job.adapt_on}, wanted none: {cls.name} does not adapt")
+    reference, told = _reference_of(job, cls)
+    method = load_method(job.method, job.variant, fitted=False)
+    variant = job.variant or cls.variants[0]
+    used = f"{cls.name}, variant {variant}"
+    made_by = {"method": cls.name, "variant": variant, "scanner": job.scanner, **told}
+    shows = None if reference is None else "brain" if reference.is_bare else "head"
+    if enough and reference is not None:
+        method.check_scanner(job.scanner)
+        with _errors_about(f"--reference {job.reference}"):
+            method = method.to_reference(reference.scans.images, reference.scans.mask)
+        used = f"{used}, to {job.reference}"
+        return Prepared(method, made_by, used, False, shows, f"--reference {job.reference}")
+    path = _weights_path(job, cls, variant)
+    card = _load(method, path)
+    if job.scanner not in card.recipe.get("scanners", ()) or method.scanners:
+        method.check_scanner(job.scanner)  # a method that treats all alike takes the names of its own training, too
+    used = f"{used}, weights {path.stem} (sha256 {card.sha256[:12]})"
+    made_by["weights_sha256"] = card.sha256
+    is_shipped = path.parent == weights.SHIPPED
+    target, target_is = ("brain", f"the shipped weights of {cls.name}") if is_shipped else (None, "")
+    if reference is not None:
+        method = _sent_to(method, reference, job.reference)
+        used, target, target_is = f"{used}, to {job.reference}", shows, f"--reference {job.reference}"
+    if job.adapt_on is not None:
+        images, masks = _of_one_site(job.adapt_on, method)
+        method = method.adapted(images, masks)
+        used = f"{used}, adapted on {len(images)} scans of {job.adapt_on}"
+        made_by["adapted_on_sha256"] = [sha256_of(path) for path, _ in scans_in(job.adapt_on).scans]
+    return Prepared(method, made_by, used, method.on_template_grid, target, target_is)
+
+
+@dataclass(frozen=True)
+class _Reference:
+    """The scan that a user gives as the target's look."""
+
+    scans: Scans
+    scan: nifti.NiftiScan
+    is_bare: bool
+
+
+def _reference_of(job: Job, cls: type[Harmonizer]) -> tuple[_Reference | None, dict[str, str]]:
+    """The reference with its brain, and the hashes of both files."""
+    if job.reference is None:
+        return None, {}
+    scan = nifti.read(job.reference)
+    mask = None if job.reference_mask is None else nifti.read_mask(job.reference_mask, scan)
+    taken = take_in(scan.volume, mask, what=f"--reference {job.reference}", takes_negatives=cls.takes_negatives)
+    is_bare = mask is not None or is_bare_brain(taken.images, taken.mask, scan.affine)
+    told = {"reference_sha256": sha256_of(job.reference)}
+    if job.reference_mask is not None:
+        told["reference_mask_sha256"] = sha256_of(job.reference_mask)
+    images = taken.images if mask is None else taken.images * taken.mask
+    return _Reference(Scans(images, taken.mask), scan, is_bare), told
+
+
+def _weights_path(job: Job, cls: type[Harmonizer], variant: str) -> Path:
+    try:
+        return job.weights or cls.shipped_weights(variant)
+    except FileNotFoundError as error:
+        hint = "; or give --reference FILE" if cls.reference_is_enough else ""
+        raise FileNotFoundError(f"{error}{hint}") from error
+
+
+def _load(method: Harmonizer, path: Path) -> weights.Card:
+    """Give a method its weights; returns their card."""
+    state, card = weights.load(path)
+    try:
+        method.take_settings(card.settings).load_state(state)
+    except (ValueError, KeyError, IndexError, RuntimeError) as error:  # tensors of another method, size or number
+        raise ValueError(f"{path}: found weights that {method.name} cannot take, wanted its own: {error}") from error
+    return card
+
+
+def _sent_to(method: Harmonizer, reference: _Reference, path: Path) -> Harmonizer:
+    """A fitted method with the reference as its target, on the grid that the method takes."""
+    with _errors_about(f"--reference {path}"):
+        images, mask = _on_its_grid(method, reference.scans.images, reference.scan, reference.scans.mask)
+        return method.to_reference(images, mask)
+
+
+@contextmanager
+def _errors_about(what: str) -> Iterator[None]:
+    """Put the name of a file in front of what is wrong with its content."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{what}: {error}") from error
+
+
+def _of_one_site(folder: Path, method: Harmonizer) -> tuple[Tensor, Tensor]:
+    """All scans below a folder and their brains, (N, 1, D, H, W), on the grid that the method takes.
+
+    Raises:
+        ValueError, FileNotFoundError: no folder, fewer than two scans, scans of different grids, one without a brain.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"--adapt-on {folder}: found no such folder, wanted one with scans of the site")
+    try:
+        paths = scans_in(folder).scans
+    except ValueError:
+        paths = []
+    if len(paths) < 2:
+        raise ValueError(f"--adapt-on {folder}: found {len(paths)} scans, wanted two of the site or more")
+    scans = [nifti.read(path) for path, _ in paths]
+    grids = {(tuple(scan.volume.shape[2:]), tuple(voxel_sizes(scan.affine).round(3).tolist())) for scan in scans}
+    if len(grids) > 1:
+        found = "; ".join(f"{shape} voxels of {size} mm" for shape, size in sorted(grids))
+        raise ValueError(f"--adapt-on {folder}: found scans of {len(grids)} grids ({found}), wanted one site's")
+    pairs = []
+    for (path, mask_path), scan in zip(paths, scans, strict=True):
+        with _errors_about(f"{path}"):
+            mask = None if mask_path is None else nifti.read_mask(mask_path, scan)
+            taken = take_in(scan.volume, mask, takes_negatives=method.takes_negatives)
+            pairs.append(_on_its_grid(method, taken.images, scan, taken.mask))
+    images, masks = (torch.cat(parts) for parts in zip(*pairs, strict=True))
+    return images, masks
+
+
+def _on_its_grid(method: Harmonizer, volume: Tensor, scan: nifti.NiftiScan, brain: Tensor) -> tuple[Tensor, Tensor]:
+    """A scan (1, 1, D, H, W) and its brain on the grid that the method takes, which may be the scan's."""
+    if not method.on_template_grid or is_model_grid(volume, scan.affine):
+        return volume, brain
+    return on_model_grid(volume, scan.affine, brain)[:2]
