@@ -277,11 +277,11 @@ def test_a_folder_is_mirrored_by_one_process_and_by_two(tmp_path, capsys, target
         else:
             assert one[name] == two[name], "the number of processes does not matter"
     lines = capsys.readouterr().out.splitlines()
-    done, left_out = (
+    assert [line.split(": ")[1] for line in lines] == [
         f"2 of 2 scans by affine-match, variant volume, to {target}",
-        "1 files without a BIDS name, 2 masks",
-    )
-    assert [line.split(": ")[1] for line in lines] == [done, f"{left_out} and labels"] * 2
+        "1 files without a BIDS name, 2 masks and labels",
+        "coverage (2 scans); the JSON beside each result says more",
+    ] * 2
 
 
 def test_an_output_folder_inside_the_input_is_not_read_again(tmp_path, target):

@@ -66,7 +66,7 @@ def test_what_is_installed_is_what_is_pinned(asked: Requirement) -> None:
 def test_environment_yml_agrees() -> None:
     conda, pip = environment("environment.yml")
     assert pip == ["-c constraints.txt", f"torch=={PINS['torch']}", "-e .[notebooks,book,test]"]
-    assert sorted(PROJECT["optional-dependencies"]) == ["book", "notebooks", "test"]
+    assert sorted(PROJECT["optional-dependencies"]) == ["book", "cluster", "notebooks", "test"]
     (python,) = [one for one in conda if one.startswith("python=")]
     assert python.split("=")[1] in SpecifierSet(PROJECT["requires-python"])
 

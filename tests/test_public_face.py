@@ -32,7 +32,7 @@ TO_COME = {
     "methods": (
         "curve-and-field",
     ),
-    "command line": ("harmonize --scheduler",),
+    "command line": (),
 }  # fmt: skip
 
 

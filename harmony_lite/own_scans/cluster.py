@@ -45,7 +45,7 @@ def by_cluster(address: str, job: Job, tasks: Sequence[Task]) -> Iterator[Outcom
 
     futures = {client.submit(_harmonize_there, job, task, pure=False): task for task in tasks}
     try:
-        for future in as_completed(futures):
+        for future in as_completed(futures, loop=client.loop):
             error = future.exception() if future.status != "finished" else None
             task = futures[future]
             yield Outcome(task, f"{task.source}: {type(error).__name__}: {error}") if error else future.result()

@@ -98,12 +98,17 @@ def _files(folder: Path, out: Path | None, found: Found) -> Iterator[Path]:
             continue
         seen.add(real)
         folders[:] = sorted(part for part in folders if _is_looked_into(here / part, found))
-        collected += [here / part for part in files if is_nifti(here / part)]
+        collected += [here / part for part in files if is_nifti(here / part) or _may_be_a_folder(here / part)]
     for path in sorted(collected):
         if path.exists():
             yield path
         else:
-            found.broken.append(f"{path}: found a link to nothing, wanted a scan")
+            found.broken.append(f"{path}: found a link to nothing, wanted a scan or a folder of scans")
+
+
+def _may_be_a_folder(path: Path) -> bool:
+    """Whether a link that leads nowhere was one to a folder, by its name: there is nothing else to tell."""
+    return path.is_symlink() and not path.exists() and not path.suffix and not path.name.startswith(".")
 
 
 def _is_looked_into(folder: Path, found: Found) -> bool:
@@ -111,9 +116,6 @@ def _is_looked_into(folder: Path, found: Found) -> bool:
         return False
     if is_nifti(folder):
         found.broken.append(f"{folder}: found a folder, wanted a scan")
-        return False
-    if folder.is_symlink() and not folder.exists():
-        found.broken.append(f"{folder}: found a link to nothing, wanted a folder of scans")
         return False
     if folder.name in NOT_RAW:
         found.left_out[f"folder {folder.name}"] += 1

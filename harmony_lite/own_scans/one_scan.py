@@ -9,11 +9,12 @@ from torch import Tensor
 
 from harmony_lite.images import nifti
 from harmony_lite.images.intake import Intake, take_in
+from harmony_lite.images.normalize import is_masked
 from harmony_lite.methods.own_grid import Placed, change_brought_back, is_model_grid, on_model_grid
 from harmony_lite.own_scans.job import Job, Outcome, Task
 from harmony_lite.own_scans.prepared import Prepared
 from harmony_lite.own_scans.records import OWN, check_record_place, record_of, write_record
-from harmony_lite.own_scans.remarks import about_result, about_scan, is_bare_brain
+from harmony_lite.own_scans.remarks import about_result, about_scan
 
 if TYPE_CHECKING:
     from harmony_lite.own_scans.quality import Look
@@ -47,7 +48,7 @@ def harmonize_scan(prepared: Prepared, task: Task, job: Job) -> Outcome:
     method = prepared.method
     try:
         taken = take_in(scan.volume, mask, takes_negatives=method.takes_negatives)
-        is_bare = mask is not None or is_bare_brain(taken.images, taken.mask, scan.affine)
+        is_bare = mask is not None or is_masked(taken.images)
         _check_kind(prepared, is_bare)
         result, placed = _harmonized(prepared, taken, scan, job)
         remarks = [*taken.remarks, *about_scan(taken.mask, scan.affine, is_bare=is_bare)]

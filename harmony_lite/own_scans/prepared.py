@@ -16,12 +16,12 @@ from harmony_lite import weights
 from harmony_lite.cohort import Scans
 from harmony_lite.images import nifti
 from harmony_lite.images.intake import take_in
+from harmony_lite.images.normalize import is_masked
 from harmony_lite.methods import Harmonizer, load_method, method_class
 from harmony_lite.methods.own_grid import is_model_grid, on_model_grid
 from harmony_lite.own_scans.found import scans_in
 from harmony_lite.own_scans.job import Job
 from harmony_lite.own_scans.records import sha256_of
-from harmony_lite.own_scans.remarks import is_bare_brain
 
 __all__ = ["Prepared", "prepare"]
 
@@ -107,7 +107,7 @@ def _reference_of(job: Job, cls: type[Harmonizer]) -> tuple[_Reference | None, d
     scan = nifti.read(job.reference)
     mask = None if job.reference_mask is None else nifti.read_mask(job.reference_mask, scan)
     taken = take_in(scan.volume, mask, what=f"--reference {job.reference}", takes_negatives=cls.takes_negatives)
-    is_bare = mask is not None or is_bare_brain(taken.images, taken.mask, scan.affine)
+    is_bare = mask is not None or is_masked(taken.images)
     told = {"reference_sha256": sha256_of(job.reference)}
     if job.reference_mask is not None:
         told["reference_mask_sha256"] = sha256_of(job.reference_mask)

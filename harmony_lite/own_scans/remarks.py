@@ -6,31 +6,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from harmony_lite.images.normalize import is_masked
 from harmony_lite.methods.own_grid import likeness
 
-__all__ = ["about_result", "about_scan", "is_bare_brain"]
+__all__ = ["about_result", "about_scan"]
 
 BRAIN_ML = (800.0, 1900.0)  # of a grown-up's brain with its CSF
-MOST_ML = 2100.0  # what is larger is a head
 THICK = 3.0  # mm
 UNEVEN = 3.0  # longest edge of a voxel over its shortest
 CUT = 0.15  # of the widest section: so much of the brain on an outer face of the volume means that it goes on
 LIKE = 0.3  # correlation with the T1-weighted template; scans of the six real ones have 0.6 to 0.8
 FOLLOWS = 0.9  # correlation of a result with its scan
-
-
-def is_bare_brain(image: Tensor, mask: Tensor, affine: np.ndarray) -> bool:
-    """Whether a scan without a mask of its own is skull-stripped, as far as the image tells.
-
-    Its background is one value, no noise of the air lies around it, and what is left is no larger than a brain.
-
-    Args:
-        image: (1, 1, D, H, W).
-        mask: its foreground.
-        affine: (4, 4), voxel index to mm.
-    """
-    return is_masked(image) and millilitres(mask, affine) <= MOST_ML
 
 
 def millilitres(mask: Tensor, affine: np.ndarray) -> float:
@@ -55,7 +40,7 @@ def about_scan(mask: Tensor, affine: np.ndarray, *, is_bare: bool) -> list[str]:
         volume = millilitres(mask, affine)
         if not BRAIN_ML[0] <= volume <= BRAIN_ML[1]:
             low, high = BRAIN_ML
-            remarks.append(f"coverage: {volume:.0f} ml of brain, usually {low:.0f} to {high:.0f}; look at the mask")
+            remarks.append(f"coverage: {volume:.0f} ml of brain, usually {low:.0f} to {high:.0f}; is it a brain?")
         if cut := _faces_cut(mask[0, 0]):
             remarks.append(f"field of view: the brain goes on beyond the {', '.join(cut)} of the volume")
     return remarks
