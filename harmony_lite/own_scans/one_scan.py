@@ -12,7 +12,7 @@ from harmony_lite.images.intake import Intake, take_in
 from harmony_lite.images.normalize import is_masked
 from harmony_lite.methods.own_grid import Placed, change_brought_back, is_model_grid, on_model_grid
 from harmony_lite.own_scans.job import Job, Outcome, Task
-from harmony_lite.own_scans.prepared import Prepared
+from harmony_lite.own_scans.prepared import Grid, Prepared
 from harmony_lite.own_scans.records import OWN, check_record_place, record_of, write_record
 from harmony_lite.own_scans.remarks import about_result, about_scan
 
@@ -79,6 +79,9 @@ def _harmonized(
 ) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
     """The result on the scan's grid; and the scan and its brain on the model's grid, where the method works there."""
     method = prepared.method
+    if prepared.grid is not None and prepared.on_model_grid:
+        _check_own_grid(prepared.grid, scan)
+        return method.harmonize(taken.images, scanner=job.scanner, mask=taken.mask), None
     if not prepared.on_model_grid:
         return method.harmonize(taken.images, scanner=job.scanner, mask=taken.mask), None
     if is_model_grid(taken.images, scan.affine):
@@ -87,6 +90,16 @@ def _harmonized(
     placed: Placed = on_model_grid(taken.images, scan.affine, taken.mask)
     result = change_brought_back(method, taken.images, taken.mask, placed, scanner=job.scanner)
     return result, (placed.images, placed.mask)
+
+
+def _check_own_grid(grid: Grid, scan: nifti.NiftiScan) -> None:
+    """Refuse a scan elsewhere than where those of the training lay (ValueError): a place in them means anatomy."""
+    if not grid.is_of(scan.volume, scan.affine):
+        found = "x".join(map(str, scan.volume.shape[2:]))
+        raise ValueError(
+            f"found a grid of {found} voxels, wanted {'x'.join(map(str, grid.shape))} where the scans of the training "
+            "lay: register it as those were"
+        )
 
 
 def _check_kind(prepared: Prepared, is_bare: bool) -> None:

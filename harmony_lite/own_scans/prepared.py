@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from nibabel.affines import voxel_sizes
 from torch import Tensor
@@ -23,7 +24,19 @@ from harmony_lite.own_scans.found import scans_in
 from harmony_lite.own_scans.job import Job
 from harmony_lite.own_scans.records import sha256_of
 
-__all__ = ["Prepared", "prepare"]
+__all__ = ["Grid", "Prepared", "prepare"]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Shape (D, H, W) and affine (4, 4) of scans that were registered to each other."""
+
+    shape: tuple[int, ...]
+    affine: tuple[tuple[float, ...], ...]
+
+    def is_of(self, volume: Tensor, affine: np.ndarray) -> bool:
+        """Whether a scan (1, 1, D, H, W) lies on this grid, within a micrometre an entry."""
+        return tuple(volume.shape[2:]) == self.shape and bool(np.allclose(affine, self.affine, rtol=0, atol=1e-3))
 
 
 @dataclass(frozen=True)
@@ -37,6 +50,7 @@ class Prepared:
         on_model_grid: whether scans go to the model's grid; an ascent from a reference takes place on the reference's.
         target: what the target shows, `"brain"` or `"head"`; None where nothing is known of it.
         target_is: the target's name in a message.
+        grid: where the scans of a training of one's own lay; None where that was the model's grid.
     """
 
     method: Harmonizer
@@ -45,6 +59,7 @@ class Prepared:
     on_model_grid: bool
     target: str | None = None
     target_is: str = ""
+    grid: Grid | None = None
 
 
 def prepare(job: Job) -> Prepared:
@@ -88,7 +103,7 @@ def prepare(job: Job) -> Prepared:
         method = method.adapted(images, masks)
         used = f"{used}, adapted on {len(images)} scans of {job.adapt_on}"
         made_by["adapted_on_sha256"] = [sha256_of(path) for path, _ in scans_in(job.adapt_on).scans]
-    return Prepared(method, made_by, used, method.on_template_grid, target, target_is)
+    return Prepared(method, made_by, used, method.on_template_grid, target, target_is, _own_grid(card))
 
 
 @dataclass(frozen=True)
@@ -113,6 +128,16 @@ def _reference_of(job: Job, cls: type[Harmonizer]) -> tuple[_Reference | None, d
         told["reference_mask_sha256"] = sha256_of(job.reference_mask)
     images = taken.images if mask is None else taken.images * taken.mask
     return _Reference(Scans(images, taken.mask), scan, is_bare), told
+
+
+def _own_grid(card: weights.Card) -> Grid | None:
+    """Where the scans of a training on a folder lay, unless it was the model's grid."""
+    stored = card.recipe.get("grid")
+    if not isinstance(stored, dict):
+        return None
+    shape, affine = tuple(stored["shape"]), tuple(map(tuple, stored["affine"]))
+    is_models = is_model_grid(torch.empty(1, 1, *shape), np.array(affine))
+    return None if is_models else Grid(shape, affine)
 
 
 def _weights_path(job: Job, cls: type[Harmonizer], variant: str) -> Path:

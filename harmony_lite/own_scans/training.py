@@ -98,6 +98,7 @@ def train_on_folder(recipe: Recipe) -> Trained:
             "people": len(training),
             "people held out": len(held_out) if held_out else 0,
             "scanners": list(cohort.scanners),
+            "grid": _grid(cohort),
         },
         **History.described(method.histories),
         half=False,
@@ -135,6 +136,11 @@ def _check_one_grid(cohort: Cohort) -> None:
                     f"{person}: found scans of {first} and {scanner} on different grids, "
                     "wanted scans registered to each other on one grid"
                 )
+
+
+def _grid(cohort: Cohort) -> dict[str, list]:
+    """Shape and affine of the first scan: where scans lie for a method that works on one grid."""
+    return {"shape": list(cohort.subset([0]).scans(cohort.scanners[0]).shape[2:]), "affine": cohort.affine().tolist()}
 
 
 def _identity(recipe: Recipe, variant: str) -> str:
