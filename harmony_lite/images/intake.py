@@ -84,8 +84,9 @@ def take_in(
         mask = mask & ~background
         check_mask(mask, images, what)
     check_images(values, mask, what=what)
-    mask = foreground(values) if mask is None else mask
-    values, hot = _without_hot_voxels(values, mask)
+    found = foreground(values) if mask is None else mask
+    values, hot = _without_hot_voxels(values, found)
+    mask = mask if mask is not None else foreground(values) if hot else found  # a hot voxel of the air is no head
     values, raised = (values, []) if takes_negatives else _without_negatives(values, mask, what)
     return Intake(values, mask, (*hot, *raised), background, None if background is None else came)
 
@@ -176,7 +177,7 @@ def _without_hot_voxels(images: Tensor, mask: Tensor) -> tuple[Tensor, list[str]
             changed = images.clone()
         values, at = image[0].cpu().numpy(), hot[0].cpu().numpy()
         places = np.argwhere(at)
-        medians = _medians_around(values, inside[0].cpu().numpy() & ~at, places, high)
+        medians = _medians_around(values, inside[0].cpu().numpy(), at, places)
         changed[index, 0][hot[0]] = torch.from_numpy(medians).to(changed)
         first = " ".join(map(str, places[0]))
         worst = float(values[at][np.abs(values[at]).argmax()])
@@ -187,13 +188,15 @@ def _without_hot_voxels(images: Tensor, mask: Tensor) -> tuple[Tensor, list[str]
     return changed, remarks
 
 
-def _medians_around(values: np.ndarray, usable: np.ndarray, places: np.ndarray, otherwise: float) -> np.ndarray:
-    """The median of the usable voxels in the 3 x 3 x 3 around each place; float32."""
+def _medians_around(values: np.ndarray, inside: np.ndarray, hot: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """The median of the others inside in the 3 x 3 x 3 around each place; of all others where hardly any is inside."""
     found = np.empty(len(places), np.float32)
     for number, place in enumerate(places):
         box = tuple(slice(max(i - 1, 0), i + 2) for i in place)
-        near = values[box][usable[box]]
-        found[number] = np.median(near) if near.size else otherwise
+        others = ~hot[box]
+        near = inside[box] & others
+        chosen = near if near.sum() >= others.sum() / 4 else others
+        found[number] = np.median(values[box][chosen]) if chosen.any() else 0.0
     return found
 
 

@@ -289,7 +289,7 @@ def _has_air(image: Tensor, rest: Tensor) -> bool:
     if not bool(bright.any()):
         return False
     top = float(image[bright].median())
-    air = rest & (image < AIR_LEVEL * top) & ~_between(bright)
+    air = rest & (image.abs() < AIR_LEVEL * top) & ~_between(bright)
     if int(air.sum()) <= AIR_SHARE * int(rest.sum()):
         return False
     level, deviation = float(image[air].mean()), float(image[air].std())

@@ -155,8 +155,9 @@ class HistogramMatching(_Matching):
     def curve(self, values: np.ndarray, standard: np.ndarray) -> Curve:
         """The non-decreasing curve from the values' quantiles to the standard's.
 
-        Below the lowest value it runs straight to 0 (or with the mean slope where that is no way down), above the
-        highest one on with the mean slope.
+        Below the lowest value it runs to 0, on the straight line through 0 and the lowest thousandth (or with the mean
+        slope where that is no way down): the lowest value itself may be one odd voxel. Above the highest one it runs on
+        with the mean slope.
         """
         from skimage.exposure import match_histograms
 
@@ -166,7 +167,14 @@ class HistogramMatching(_Matching):
         thin = np.unique(np.linspace(0, len(knots) - 1, min(len(knots), MOST_KNOTS)).round().astype(int))
         knots, targets = knots[thin].astype(np.float64), targets[thin].astype(np.float64)
         slope = (targets[-1] - targets[0]) / (knots[-1] - knots[0])
-        down = targets[0] / knots[0] if knots[0] > 0 and targets[0] >= 0 else slope
+        low = float(np.quantile(values, 1 / self.settings.points))
+        matched_low = float(np.interp(low, knots, targets))
+        runs_to_0 = knots[0] > 0 and targets[0] >= 0 and low > 0 and matched_low > 0
+        if runs_to_0:  # two more knots, the upper one where the line meets the curve
+            place = 0.9 * knots[0]
+            knots = np.concatenate([[0.0, place], knots])
+            targets = np.concatenate([[0.0, min(place * matched_low / low, targets[0])], targets])
+        down = matched_low / low if runs_to_0 else slope
 
         def apply(intensities: np.ndarray) -> np.ndarray:
             result = np.interp(intensities, knots, targets)
