@@ -57,22 +57,30 @@ HARMONIZE = """\
 Bring a scan to the target's look.
 
 INPUT is one NIfTI file (.nii, .nii.gz) and OUTPUT the file to write; or INPUT is a folder, and every scan below it is
-written under the same name below the folder OUTPUT (files that end in _mask, _dseg or _probseg are left out).
-The result is float32 and has the shape, affine, orientation and header of its input. Nothing is left half written.
+written below the folder OUTPUT. The result is float32 and has the shape, affine, orientation and header of its input.
+Beside each result lies a JSON that says how it was made, and what was odd. Nothing is left half written.
+
+In a folder whose files have names in the form of BIDS, the scans are sub-*_T1w.nii.gz (--suffix chooses another kind);
+else every NIfTI file is one. Masks and labels, sourcedata, derivatives and earlier results are left out; to harmonize
+those, name their folder as INPUT. A brain mask beside a scan (*_desc-brain_mask.nii.gz, NAME_mask.nii.gz) is taken. The
+results are a BIDS derivative: *_desc-METHOD_T1w.nii.gz. A bad scan, or a process that is killed, stops no other. Run it
+again, and it does only what is missing or was made in another way. --report writes a page with what changed most first.
 
 A method that works on the model's grid (`harmony-lite methods` says which) keeps the resolution of a scan on another
 grid: the brain is aligned to the template and harmonized on the model's grid, and the smooth change is
-applied to the scan's own voxels. That wants a skull-stripped scan or --mask, and takes some 20 seconds.
+applied to the scan's own voxels. That wants a skull-stripped scan or --mask, and takes some 20 seconds. Such a method
+gives 0 outside the brain; a curve, such as histogram-matching, goes on outside, so that a skull stays.
 
 With --reference, the target is that one scan. Without it, the target is the one that the shipped standards and weights
 were made from. Compare like with like: a skull-stripped scan wants a skull-stripped reference, a whole head another one
-(or masks for both).
+(or masks for both). Two of different kinds are refused.
 """
 HARMONIZE_EXAMPLES = """\
 examples:
   harmony-lite harmonize --method affine-match --reference target.nii.gz scan.nii.gz harmonized.nii.gz
   harmony-lite harmonize --method histogram-matching --variant slice --mask brain.nii.gz scan.nii.gz harmonized.nii.gz
-  harmony-lite harmonize --method percentile --reference target.nii.gz --jobs 4 scans/ harmonized/
+  harmony-lite harmonize --method percentile --reference target.nii.gz --jobs 4 --report page.html scans/ harmonized/
+  harmony-lite harmonize --method blindharmony --scheduler tcp://host:8786 bids/ bids/derivatives/blindharmony/
 """
 EVALUATE = """\
 Compare a scan with a reference scan of the same person on the same grid.

@@ -194,6 +194,7 @@ show(
 # - **BlindHarmonyDiff:** [30 edges and patches](30_edges_and_patches.ipynb), [31 from edges to an image](31_edge_to_image.ipynb), [32 refinement and evaluation](32_refinement_and_evaluation.ipynb).
 # - **HAIL:** [40 features and AdaIN](40_hail_features_and_adain.ipynb), [41 harmonize by one reference scan](41_hail_one_shot.ipynb).
 # - **MISPEL:** [50 two steps](50_mispel_two_steps.ipynb), [51 does it harmonize?](51_mispel_evaluation.ipynb).
+# - **Your own scans:** [70 from a file to the quality page](70_your_own_scans.ipynb).
 # <!-- notebooks:end -->
 #
 # ## 7. What runs where

@@ -148,7 +148,7 @@ def _a_line_keeps_all(answer: Callable) -> tuple[bool, str]:
 
 def _a_blur_keeps_less(answer: Callable) -> tuple[bool, str]:
     before, inside = _folds()
-    after = ndimage.gaussian_filter(before, 1.5)
+    after = ndimage.gaussian_filter(before, 0.8)
     found, wanted = _detail(answer, before, after, inside), _right_detail(before, after, inside)
     return math.isclose(found, wanted, abs_tol=1e-6), f"after a blur it is {found:.4f}, wanted {wanted:.4f}"
 

@@ -75,5 +75,7 @@ def n4(
             reason = str(error).strip().splitlines()[-1]
             raise ValueError(f"volumes: found no field by N4 ({reason}), wanted a volume with a brain in it") from error
         field = sitk.GetArrayFromImage(filter_.GetLogBiasFieldAsImage(whole)).reshape(values.shape)
-        corrected.append(volume / torch.from_numpy(np.exp(field)).to(volume))
-    return torch.stack(corrected)
+        del whole, region, filter_  # copies of the volume, which is large
+        corrected.append(volume / torch.from_numpy(np.exp(field, out=field)).to(volume))
+        del field
+    return corrected[0][None] if len(corrected) == 1 else torch.stack(corrected)

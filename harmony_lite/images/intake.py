@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from harmony_lite.images.checks import check_finite, check_images, check_mask
+from harmony_lite.images.checks import check_finite, check_images, check_mask, inside
 from harmony_lite.images.normalize import constant_background, foreground
 
 __all__ = ["FEW", "Intake", "robust_range", "take_in", "without_missing"]
@@ -167,9 +167,9 @@ def _without_background(images: Tensor, mask: Tensor | None, what: str) -> tuple
 def _without_hot_voxels(images: Tensor, mask: Tensor) -> tuple[Tensor, list[str]]:
     """Voxels inside that lie beyond the robust range take the median of their neighbours within it."""
     remarks, changed = [], images
-    for index, (image, inside) in enumerate(zip(images, mask, strict=True)):
-        low, high = robust_range(image[inside].cpu().numpy())
-        hot = inside & ((image < low) | (image > high))
+    for index, (image, brain) in enumerate(zip(images, mask, strict=True)):
+        low, high = robust_range(inside(image, brain))
+        hot = brain & ((image < low) | (image > high))
         count = int(hot.sum())
         if not count:
             continue
@@ -177,7 +177,7 @@ def _without_hot_voxels(images: Tensor, mask: Tensor) -> tuple[Tensor, list[str]
             changed = images.clone()
         values, at = image[0].cpu().numpy(), hot[0].cpu().numpy()
         places = np.argwhere(at)
-        medians = _medians_around(values, inside[0].cpu().numpy(), at, places)
+        medians = _medians_around(values, brain[0].cpu().numpy(), at, places)
         changed[index, 0][hot[0]] = torch.from_numpy(medians).to(changed)
         first = " ".join(map(str, places[0]))
         worst = float(values[at][np.abs(values[at]).argmax()])
@@ -188,13 +188,13 @@ def _without_hot_voxels(images: Tensor, mask: Tensor) -> tuple[Tensor, list[str]
     return changed, remarks
 
 
-def _medians_around(values: np.ndarray, inside: np.ndarray, hot: np.ndarray, places: np.ndarray) -> np.ndarray:
+def _medians_around(values: np.ndarray, brain: np.ndarray, hot: np.ndarray, places: np.ndarray) -> np.ndarray:
     """The median of the others inside in the 3 x 3 x 3 around each place; of all others where hardly any is inside."""
     found = np.empty(len(places), np.float32)
     for number, place in enumerate(places):
         box = tuple(slice(max(i - 1, 0), i + 2) for i in place)
         others = ~hot[box]
-        near = inside[box] & others
+        near = brain[box] & others
         chosen = near if near.sum() >= others.sum() / 4 else others
         found[number] = np.median(values[box][chosen]) if chosen.any() else 0.0
     return found
@@ -206,10 +206,10 @@ def _without_negatives(images: Tensor, mask: Tensor, what: str) -> tuple[Tensor,
     if not bool(below.any()):
         return images, []
     remarks = []
-    for index, (image, inside, negative) in enumerate(zip(images, mask, below, strict=True)):
-        count = int((negative & inside).sum())
-        if count > FEW * int(inside.sum()):
-            share, lowest = count / int(inside.sum()), float(image[inside].min())
+    for index, (image, brain, negative) in enumerate(zip(images, mask, below, strict=True)):
+        count = int((negative & brain).sum())
+        if count > FEW * int(brain.sum()):
+            share, lowest = count / int(brain.sum()), float(inside(image, brain).min())
             raise ValueError(
                 f"{what}: found {100 * share:.0f} % of image {index} below 0 (down to {lowest:.4g}), wanted magnitudes "
                 "of 0 and more: a scan that was z-scored or shifted has lost what this method needs"

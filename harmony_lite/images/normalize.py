@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from harmony_lite.images.checks import check_images
+from harmony_lite.images.checks import check_images, inside
 
 __all__ = [
     "constant_background",
@@ -184,8 +184,8 @@ def percentiles(
     mask = foreground(images) if mask is None else mask
     # numpy's partition is linear in the voxels and, unlike torch.quantile, has no upper limit on their number
     found = [
-        np.percentile(image[inside].detach().cpu().numpy(), [low, high])
-        for image, inside in zip(images, mask, strict=True)
+        np.percentile(inside(image, brain), [low, high], overwrite_input=True)
+        for image, brain in zip(images, mask, strict=True)
     ]
     both = torch.tensor(np.array(found), dtype=images.dtype, device=images.device)
     return both[:, 0], both[:, 1]
@@ -272,35 +272,39 @@ def _per_image(values: Tensor, images: Tensor) -> Tensor:
 def _foreground_of(image: Tensor) -> Tensor:
     background = constant_background(image)
     if background is None:
-        return image > _otsu(image)
+        return image > _otsu(image.detach().cpu().numpy())
     rest = image != background
-    return image > _otsu(image) if _has_air(image - background, rest) else rest
+    return image > _otsu(image.detach().cpu().numpy()) if _has_air(image, rest, background) else rest
 
 
 def is_masked(image: Tensor) -> bool:
     """Whether an image `(1, 1, D, H, W)` has one value around what it shows, and no noise of the air there."""
     background = constant_background(image[0])
-    return background is not None and not _has_air(image[0] - background, image[0] != background)
+    return background is not None and not _has_air(image[0], image[0] != background, background)
 
 
-def _has_air(image: Tensor, rest: Tensor) -> bool:
-    """Whether much of what is not the background, which is 0 here, is the dark and restless noise around a head."""
-    bright = rest & (image > _otsu(image[rest]))
+def _has_air(image: Tensor, rest: Tensor, background: float) -> bool:
+    """Whether much of what is not the background is the dark and restless noise around a head."""
+    bright = rest & (image > _otsu(inside(image, rest)))
     if not bool(bright.any()):
         return False
-    top = float(image[bright].median())
-    air = rest & (image.abs() < AIR_LEVEL * top) & ~_between(bright)
-    if int(air.sum()) <= AIR_SHARE * int(rest.sum()):
+    top = float(np.median(inside(image, bright))) - background
+    air = rest & (image > background - AIR_LEVEL * top) & (image < background + AIR_LEVEL * top)
+    least = AIR_SHARE * int(rest.sum())
+    if int(air.sum()) <= least:
         return False
-    level, deviation = float(image[air].mean()), float(image[air].std())
-    return level < QUIET * top or deviation > RESTLESS * level
+    air &= ~_between(bright)
+    if int(air.sum()) <= least:
+        return False
+    values = inside(image, air) - background
+    return float(values.mean()) < QUIET * top or float(values.std()) > RESTLESS * float(values.mean())
 
 
-def _otsu(values: Tensor) -> float:
+def _otsu(values: np.ndarray) -> float:
     """Otsu's threshold of values of any shape; the brightest half per cent may be anything, and is cut."""
     from skimage.filters import threshold_otsu
 
-    counted = values.detach().flatten().cpu().numpy()
+    counted = values.ravel()
     counted = counted[:: max(1, -(-len(counted) // _COUNTED))]
     low, high = np.percentile(counted, [1, 99.5])
     counted = np.minimum(counted, high + 3 * (high - low))
@@ -309,9 +313,10 @@ def _otsu(values: Tensor) -> float:
 
 def _between(bright: Tensor) -> Tensor:
     """Voxels with something bright on both sides along at least two axes: the inside of a head, folds included."""
-    count = torch.zeros(bright.shape, dtype=torch.uint8, device=bright.device)
-    for axis in range(1, bright.ndim):
-        before = bright.byte().cummax(axis).values
-        after = bright.flip(axis).byte().cummax(axis).values.flip(axis)
+    bits = bright.cpu().numpy()
+    count = np.zeros(bits.shape, np.uint8)
+    for axis in range(1, bits.ndim):  # on bits: torch's cumulative maximum keeps the places too, eight bytes each
+        before = np.logical_or.accumulate(bits, axis)
+        after = np.flip(np.logical_or.accumulate(np.flip(bits, axis), axis), axis)
         count += before & after
-    return count >= 2
+    return torch.from_numpy(count >= 2).to(bright.device)

@@ -14,7 +14,9 @@ __all__ = ["check_grid", "check_packed", "mean_image", "packed_image", "unpacked
 
 
 def mean_image(images: Tensor) -> np.ndarray:
-    """Mean over people of volumes (N, 1, D, H, W): (D, H, W) float64."""
+    """Mean over people of volumes (N, 1, D, H, W): (D, H, W) float64; one volume is its own mean, as it is."""
+    if len(images) == 1:
+        return images[0, 0].detach().cpu().numpy()
     return images.detach().double().mean(0)[0].cpu().numpy()
 
 

@@ -14,7 +14,7 @@ from harmony_lite.methods.own_grid import Placed, change_brought_back, is_model_
 from harmony_lite.own_scans.job import Job, Outcome, Task
 from harmony_lite.own_scans.prepared import Grid, Prepared
 from harmony_lite.own_scans.records import OWN, check_record_place, record_of, write_record
-from harmony_lite.own_scans.remarks import about_result, about_scan
+from harmony_lite.own_scans.remarks import about_contrast, about_mask, about_result, about_scan, inwards
 
 if TYPE_CHECKING:
     from harmony_lite.own_scans.quality import Look
@@ -51,15 +51,11 @@ def harmonize_scan(prepared: Prepared, task: Task, job: Job) -> Outcome:
         is_bare = mask is not None or is_masked(taken.images)
         _check_kind(prepared, is_bare)
         result, placed = _harmonized(prepared, taken, scan, job)
-        remarks = [*taken.remarks, *about_scan(taken.mask, scan.affine, is_bare=is_bare)]
-        if method.is_trained or prepared.on_model_grid:
-            remarks += about_result(taken.images, result, taken.mask, placed, method.name)
-            if not is_bare:
-                remarks.append("whole head: this method was made for brains; a --mask leaves the rest out")
+        remarks = [*taken.remarks, *_remarks(prepared, taken, scan, (result, placed), job, mask)]
     except ValueError as error:
         raise ValueError(f"{task.source}: {error}") from error
     nifti.write(task.out, taken.give_back(result), scan)
-    stripped = not bool(result[~taken.mask].any())
+    stripped = not bool(((result != 0) & ~taken.mask).any())
     write_record(task, prepared.made_by, prepared.used, job.command, remarks, stripped=stripped)
     return Outcome(task, None, tuple(remarks), _look(task, taken, result, scan, remarks) if job.report else None)
 
@@ -90,6 +86,31 @@ def _harmonized(
     placed: Placed = on_model_grid(taken.images, scan.affine, taken.mask)
     result = change_brought_back(method, taken.images, taken.mask, placed, scanner=job.scanner)
     return result, (placed.images, placed.mask)
+
+
+def _remarks(
+    prepared: Prepared,
+    taken: Intake,
+    scan: nifti.NiftiScan,
+    made: tuple[Tensor, tuple[Tensor, Tensor] | None],
+    job: Job,
+    given: Tensor | None,
+) -> list[str]:
+    """What is odd about a scan, its mask, its contrast, and what was made of it."""
+    method, (result, placed) = prepared.method, made
+    is_bare = given is not None or is_masked(taken.images)
+    remarks = about_scan(taken.mask, scan.affine, is_bare=is_bare)
+    if given is not None:
+        remarks += about_mask(taken.images, taken.mask, scan.affine)
+    if prepared.contrast is not None and is_bare and placed is None:
+        found = inwards(taken.images, taken.mask, scan.affine)
+        is_known = job.reference is not None  # else the target is many people's T1-weighted scans
+        remarks += about_contrast(found, prepared.contrast, prepared.target_is, either_way=is_known)
+    if method.is_trained or prepared.on_model_grid:
+        remarks += about_result(taken.images, result, taken.mask, placed, method.name)
+        if not is_bare:
+            remarks.append("whole head: this method was made for brains; a --mask leaves the rest out")
+    return remarks
 
 
 def _check_own_grid(grid: Grid, scan: nifti.NiftiScan) -> None:

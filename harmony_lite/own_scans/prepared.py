@@ -23,6 +23,7 @@ from harmony_lite.methods.own_grid import is_model_grid, on_model_grid
 from harmony_lite.own_scans.found import scans_in
 from harmony_lite.own_scans.job import Job
 from harmony_lite.own_scans.records import sha256_of
+from harmony_lite.own_scans.remarks import T1_WEIGHTED, inwards
 
 __all__ = ["Grid", "Prepared", "prepare"]
 
@@ -50,6 +51,7 @@ class Prepared:
         on_model_grid: whether scans go to the model's grid; an ascent from a reference takes place on the reference's.
         target: what the target shows, `"brain"` or `"head"`; None where nothing is known of it.
         target_is: the target's name in a message.
+        contrast: `inwards` of the target's brains; None where that is not known.
         grid: where the scans of a training of one's own lay; None where that was the model's grid.
     """
 
@@ -59,6 +61,7 @@ class Prepared:
     on_model_grid: bool
     target: str | None = None
     target_is: str = ""
+    contrast: float | None = None
     grid: Grid | None = None
 
 
@@ -85,8 +88,8 @@ def prepare(job: Job) -> Prepared:
         method.check_scanner(job.scanner)
         with _errors_about(f"--reference {job.reference}"):
             method = method.to_reference(reference.scans.images, reference.scans.mask)
-        used = f"{used}, to {job.reference}"
-        return Prepared(method, made_by, used, False, shows, f"--reference {job.reference}")
+        used, contrast = f"{used}, to {job.reference}", reference.contrast
+        return Prepared(method, made_by, used, False, shows, f"--reference {job.reference}", contrast)
     path = _weights_path(job, cls, variant)
     card = _load(method, path)
     if job.scanner not in card.recipe.get("scanners", ()) or method.scanners:
@@ -95,15 +98,17 @@ def prepare(job: Job) -> Prepared:
     made_by["weights_sha256"] = card.sha256
     is_shipped = path.parent == weights.SHIPPED
     target, target_is = ("brain", f"the shipped weights of {cls.name}") if is_shipped else (None, "")
+    contrast = T1_WEIGHTED if is_shipped else None
     if reference is not None:
         method = _sent_to(method, reference, job.reference)
         used, target, target_is = f"{used}, to {job.reference}", shows, f"--reference {job.reference}"
+        contrast = reference.contrast
     if job.adapt_on is not None:
         images, masks = _of_one_site(job.adapt_on, method)
         method = method.adapted(images, masks)
         used = f"{used}, adapted on {len(images)} scans of {job.adapt_on}"
         made_by["adapted_on_sha256"] = [sha256_of(path) for path, _ in scans_in(job.adapt_on).scans]
-    return Prepared(method, made_by, used, method.on_template_grid, target, target_is, _own_grid(card))
+    return Prepared(method, made_by, used, method.on_template_grid, target, target_is, contrast, _own_grid(card))
 
 
 @dataclass(frozen=True)
@@ -113,6 +118,7 @@ class _Reference:
     scans: Scans
     scan: nifti.NiftiScan
     is_bare: bool
+    contrast: float | None
 
 
 def _reference_of(job: Job, cls: type[Harmonizer]) -> tuple[_Reference | None, dict[str, str]]:
@@ -127,7 +133,8 @@ def _reference_of(job: Job, cls: type[Harmonizer]) -> tuple[_Reference | None, d
     if job.reference_mask is not None:
         told["reference_mask_sha256"] = sha256_of(job.reference_mask)
     images = taken.images if mask is None else taken.images * taken.mask
-    return _Reference(Scans(images, taken.mask), scan, is_bare), told
+    contrast = inwards(taken.images, taken.mask, scan.affine) if is_bare else None
+    return _Reference(Scans(images, taken.mask), scan, is_bare, contrast), told
 
 
 def _own_grid(card: weights.Card) -> Grid | None:

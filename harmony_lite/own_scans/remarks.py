@@ -3,19 +3,82 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
+from scipy import ndimage
 from torch import Tensor
 
+from harmony_lite.images.checks import inside
+from harmony_lite.images.normalize import is_masked
 from harmony_lite.methods.own_grid import likeness
 
-__all__ = ["about_result", "about_scan"]
+__all__ = ["T1_WEIGHTED", "about_contrast", "about_mask", "about_result", "about_scan", "inwards"]
 
 BRAIN_ML = (800.0, 1900.0)  # of a grown-up's brain with its CSF
+MOST_ML = 2100.0  # what is larger is a head
+LEFT_OUT = 0.15  # of a skull-stripped scan; masks of two tools differ by less
+T1_WEIGHTED = 0.5  # of `inwards`, about
+CONTRASTS_APART = 0.3  # of `inwards`
 THICK = 3.0  # mm
 UNEVEN = 3.0  # longest edge of a voxel over its shortest
 CUT = 0.15  # of the widest section: so much of the brain on an outer face of the volume means that it goes on
 LIKE = 0.3  # correlation with the T1-weighted template; scans of the six real ones have 0.6 to 0.8
+COUNTED = 1 << 20  # voxels that a correlation is taken from
 FOLLOWS = 0.9  # correlation of a result with its scan
+
+
+def about_mask(image: Tensor, mask: Tensor, affine: np.ndarray) -> list[str]:
+    """Whether a mask that was given leaves out much of a scan that is skull-stripped already.
+
+    Args:
+        image: (1, 1, D, H, W), 0 around.
+        mask: (1, 1, D, H, W) bool.
+        affine: (4, 4), voxel index to mm.
+    """
+    shown = image != 0
+    if not is_masked(image) or millilitres(shown, affine) > MOST_ML:
+        return []
+    share = 1 - int((mask & shown).sum()) / int(shown.sum())
+    return [f"mask: leaves out {share:.0%} of a skull-stripped scan; is it this scan's?"] if share > LEFT_OUT else []
+
+
+def about_contrast(found: float, target: float, target_is: str, *, either_way: bool) -> list[str]:
+    """Whether a scan has another contrast than its target, as far as `inwards` tells.
+
+    Args:
+        found: of the scan.
+        target: of the target.
+        target_is: its name.
+        either_way: whether a larger value is odd too; the exact one of a target's many people is not known.
+    """
+    apart = abs(found - target) if either_way else target - found
+    if not apart > CONTRASTS_APART:
+        return []
+    return [
+        f"contrast: brightness rises from the rim inwards by a rank correlation of {found:.2f}, in {target_is} of "
+        f"{target:.2f}; are both of one contrast?"
+    ]
+
+
+def inwards(image: Tensor, mask: Tensor, affine: np.ndarray) -> float:
+    """Rank correlation of a brain's intensities with their distance to its rim, up to 12 mm: what contrast it has.
+
+    In T1-weighted scans the rim is dark: 0.35 to 0.58 in 26 of them, simulated and real; -0.28 in a T2-weighted one,
+    0.14 in FLAIR.
+
+    Args:
+        image: (1, 1, D, H, W).
+        mask: (1, 1, D, H, W) bool: the brain.
+        affine: (4, 4), voxel index to mm.
+    """
+    edges = np.linalg.norm(affine[:3, :3], axis=0)
+    steps = np.maximum(1, np.round(2 / edges)).astype(int)
+    thin = tuple(slice(None, None, int(step)) for step in steps)
+    values, brain = (volume[0, 0].cpu().numpy()[thin] for volume in (image, mask))
+    depth = ndimage.distance_transform_edt(np.pad(brain, 1), sampling=edges * steps)[1:-1, 1:-1, 1:-1]
+    near = brain & (depth < 25)
+    if not near.any() or values[near].min() == values[near].max():
+        return float("nan")
+    ranks = values[near].argsort().argsort()
+    return float(np.corrcoef(np.minimum(depth[near], 12), ranks)[0, 1])
 
 
 def millilitres(mask: Tensor, affine: np.ndarray) -> float:
@@ -64,9 +127,9 @@ def about_result(
             f"contrast: correlation {like:.2f} with a T1-weighted template, usually 0.6 and more; {method} was made "
             "for T1-weighted scans"
         )
-    inside = mask[0, 0].cpu()
-    before, after = (image[0, 0].cpu()[inside].double() for image in (scan, result))
-    follows = float(torch.corrcoef(torch.stack([before, after]))[0, 1])
+    before, after = (inside(image, mask) for image in (scan, result))
+    step = max(1, -(-len(before) // COUNTED))
+    follows = float(np.corrcoef(before[::step], after[::step])[0, 1])
     if not follows >= FOLLOWS:
         remarks.append(
             f"far from training: correlation {follows:.2f} of the result with the scan, usually {FOLLOWS:g} and more"

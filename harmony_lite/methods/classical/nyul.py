@@ -79,7 +79,7 @@ class Nyul(OneStandard):
 
         for index, values in enumerate(people):
             with errors_about(f"person {index}"):
-                self._check_landmarks(values)
+                self._landmarks(values)
         ends = np.mean([np.percentile(values, [self.settings.low, self.settings.high]) for values in people], axis=0)
         images = [create_image(values) for values in people]
         normalizer = self._normalizer(*map(float, ends))
@@ -91,21 +91,28 @@ class Nyul(OneStandard):
         """Straight lines from landmark to landmark, and on beyond the outermost two."""
         from intensity_normalization import create_image
 
-        self._check_landmarks(values)
+        landmarks = self._landmarks(values)
         normalizer = self._normalizer(float(standard[0]), float(standard[-1]))
         normalizer.load_standard_histogram(_as_saved(standard, self.settings.percentiles))
+        # the package finds the landmarks in the image that it transforms: both go in, and the landmarks' are masked.
+        # It is asked at the landmarks and one step beyond; between them its curve is straight.
+        step = landmarks[-1] - landmarks[0]
+        knots = np.concatenate([[landmarks[0] - step], landmarks, [landmarks[-1] + step]])
+        both = np.concatenate([values, knots])
+        counted = np.arange(len(both)) < len(values)
+        done = np.asarray(normalizer.transform(create_image(both), create_image(counted)).get_data())
+        targets = done[len(values) :].astype(np.float64)
+        first, last = (np.diff(targets)[end] / step for end in (0, -1))
 
         def apply(intensities: np.ndarray) -> np.ndarray:
-            # the package finds the landmarks in the image that it transforms: both go in, and the landmarks' are masked
-            both = np.concatenate([values, intensities.ravel()])
-            counted = np.arange(len(both)) < len(values)
-            done = normalizer.transform(create_image(both), create_image(counted)).get_data()
-            return np.asarray(done)[len(values) :].reshape(intensities.shape)
+            result = np.interp(intensities, knots, targets)
+            result += first * np.minimum(intensities - knots[0], 0)
+            return result + last * np.maximum(intensities - knots[-1], 0)
 
         return apply
 
-    def _check_landmarks(self, values: np.ndarray) -> None:
-        """Refuse landmarks that coincide: between them the package divides by zero and gives NaN."""
+    def _landmarks(self, values: np.ndarray) -> np.ndarray:
+        """Landmarks of intensities; those that coincide are refused: between them the package would divide by zero."""
         percentiles = self.settings.percentiles
         landmarks = np.percentile(values, percentiles)
         same = np.flatnonzero(np.diff(landmarks) <= 0)
@@ -115,6 +122,7 @@ class Nyul(OneStandard):
                 f"found the percentiles {percentiles[first]:g} and {percentiles[first + 1]:g} inside the mask both at "
                 f"{landmarks[first]:g}, wanted them apart"
             )
+        return landmarks
 
     def _normalizer(self, low: float, high: float) -> NyulNormalizer:
         from intensity_normalization import NyulNormalizer

@@ -61,10 +61,7 @@ def low_frequencies(volume: np.ndarray, cutoff: float, axes: tuple[int, ...] = (
     >>> low_frequencies(np.full((8, 8, 4), 3.0), 0.25).shape
     (2, 2, 1)
     """
-    from scipy.fft import dctn
-
-    transformed = dctn(np.asarray(volume, np.float64), axes=axes, norm="forward")
-    return transformed[_corner(volume.shape, cutoff, axes)]
+    return _lowest(volume, _kept(volume.shape, cutoff, axes), axes)
 
 
 def swap_low_frequencies(volume: np.ndarray, low: np.ndarray, axes: tuple[int, ...] = (0, 1, 2)) -> np.ndarray:
@@ -76,23 +73,41 @@ def swap_low_frequencies(volume: np.ndarray, low: np.ndarray, axes: tuple[int, .
         axes: those of `low`.
 
     Returns:
-        `(D, H, W)`, float64.
+        `(D, H, W)`, in the precision of the volume.
 
     >>> swapped = swap_low_frequencies(np.full((8, 8, 4), 3.0), low_frequencies(np.full((8, 8, 4), 5.0), 0.25))
     >>> bool(np.allclose(swapped, 5))
     True
     """
-    from scipy.fft import dctn, idctn
+    from scipy.fft import idct
 
-    transformed = dctn(np.asarray(volume, np.float64), axes=axes, norm="forward")
-    transformed[tuple(slice(0, size) for size in low.shape)] = low
-    return idctn(transformed, axes=axes, norm="forward")
+    # the transform is linear: what is added has these frequencies alone, and the others need not be computed
+    added = low - _lowest(volume, low.shape, axes)
+    for axis in axes[1:]:
+        added = idct(added, n=volume.shape[axis], axis=axis, norm="forward")
+    result = np.empty(volume.shape, volume.dtype)
+    for k in range(volume.shape[1]):  # in slabs, for a whole volume in double precision is large
+        result[:, k] = volume[:, k] + idct(added[:, k], n=volume.shape[0], axis=0, norm="forward")
+    return result
 
 
-def _corner(shape: tuple[int, ...], cutoff: float, axes: tuple[int, ...]) -> tuple[slice, ...]:
+def _lowest(volume: np.ndarray, kept: tuple[int, ...], axes: tuple[int, ...]) -> np.ndarray:
+    """The first coefficients, as many as `kept` along each axis: axis by axis, each cut before the next."""
+    from scipy.fft import dct
+
+    def along(part: np.ndarray, axis: int, count: int) -> np.ndarray:
+        return dct(part, axis=axis, norm="forward").take(np.arange(count), axis)
+
+    last = axes[-1]  # is not the first axis of the volume, which the slabs are taken along
+    found = np.stack([along(slab.astype(np.float64), last - 1, kept[last]) for slab in volume])
+    for axis in axes[:-1]:
+        found = along(found, axis, kept[axis])
+    return found
+
+
+def _kept(shape: tuple[int, ...], cutoff: float, axes: tuple[int, ...]) -> tuple[int, ...]:
     # the small number keeps a product such as 0.05 * 80 from being rounded up past the whole number that it is
-    kept = [int(np.ceil(cutoff * size - 1e-9)) if axis in axes else size for axis, size in enumerate(shape)]
-    return tuple(slice(0, size) for size in kept)
+    return tuple(int(np.ceil(cutoff * size - 1e-9)) if axis in axes else size for axis, size in enumerate(shape))
 
 
 class Ssimh(Harmonizer):
@@ -147,12 +162,9 @@ class Ssimh(Harmonizer):
         if images.shape[-1] == 1:  # a slice: swapped in two dimensions, with the mean over all heights
             low, axes = low_frequencies(self._smooth_slice(), self.settings.cutoff, (0, 1)), (0, 1)
         matched = self._percentile.harmonize(images, mask=mask)
-        swapped = [swap_low_frequencies(image[0].cpu().numpy(), low, axes) for image in matched]
-        return (
-            torch.from_numpy(np.stack(swapped)[:, None])
-            .to(images.device, torch.float32)
-            .masked_fill((images == 0) & ~mask, 0)
-        )
+        for image in matched:
+            image[0] = torch.from_numpy(swap_low_frequencies(image[0].cpu().numpy(), low, axes)).to(image)
+        return matched.masked_fill_((images == 0) & ~mask, 0)
 
     def _smooth_slice(self) -> np.ndarray:
         """The target's low frequencies as an image (D, H, 1): the mean over the heights where its head is."""
@@ -183,7 +195,7 @@ class Ssimh(Harmonizer):
         """
         check_names(self.name, state, {"low", "grid", "percentiles"})
         grid = tuple(int(size) for size in state["grid"])
-        wanted = tuple(part.stop for part in _corner(grid, self.settings.cutoff, self.settings.axes))
+        wanted = _kept(grid, self.settings.cutoff, self.settings.axes)
         if len(grid) != 3 or tuple(state["low"].shape) != wanted:
             raise ValueError(
                 f"{self.name}: found coefficients of shape {tuple(state['low'].shape)}, wanted {wanted} for the grid "

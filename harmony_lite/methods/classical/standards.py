@@ -22,7 +22,7 @@ from harmony_lite.images.checks import check_images
 from harmony_lite.methods.protocol import Harmonizer, check_names
 from harmony_lite.methods.shipping import Shipping
 
-__all__ = ["Curve", "OneStandard", "errors_about"]
+__all__ = ["Curve", "OneStandard", "errors_about", "in_slabs"]
 
 Curve = Callable[[np.ndarray], np.ndarray]
 
@@ -87,15 +87,15 @@ class OneStandard(Harmonizer):
             with errors_about(f"images: image {index}"):
                 result = self._harmonized(values, brain, index)
             result[~brain & (values == 0)] = 0
-            done.append(torch.from_numpy(result.astype(np.float32)))
-        return torch.stack(done)[:, None]
+            done.append(torch.from_numpy(result.astype(np.float32, copy=False)))
+        return done[0][None, None] if len(done) == 1 else torch.stack(done)[:, None]
 
     def _harmonize(self, images: Tensor, mask: Tensor, scanner: str | None) -> Tensor:
         return self._harmonize_any(images, mask, scanner)
 
     def _harmonized(self, image: np.ndarray, inside: np.ndarray, index: int) -> np.ndarray:
         """One image, of the standard that belongs to its index."""
-        return self.curve(image[inside], self._standard.numpy())(image)
+        return in_slabs(self.curve(image[inside], self._standard.numpy()), image)
 
     # ---------------------------------------------------------------------------------------------------------- state
 
@@ -133,3 +133,11 @@ def errors_about(what: str) -> Iterator[None]:
         yield
     except ValueError as error:
         raise ValueError(f"{what}: {error}") from error
+
+
+def in_slabs(curve: Curve, image: np.ndarray) -> np.ndarray:
+    """An image through a curve, slab by slab of its first axis: float32, for curves compute in double precision."""
+    result = np.empty(image.shape, np.float32)
+    for into, slab in zip(result, image, strict=True):
+        into[:] = curve(slab)
+    return result

@@ -14,6 +14,7 @@ __all__ = ["align", "overlap", "sampled", "template_on"]
 COARSE, FINE = 4.0, 3.0  # mm: finer than that, a template that 152 people are averaged in has nothing to add
 BRAIN_ML = (300.0, 2100.0)  # of what may be a brain; a head with its skull has more
 LEAST_OVERLAP = 0.8  # Dice with the template's brain: brains of one's own have about 0.95
+LARGE = 1 << 25  # voxels: as many are blurred in single precision, to save memory
 STRETCH = (0.6, 1.5)  # size of a brain along any direction, against the template at the size of the simulated people
 
 
@@ -44,7 +45,7 @@ def align(values: np.ndarray, affine: np.ndarray, mask: np.ndarray) -> np.ndarra
     low, high = np.percentile(values[mask], [0.5, 99])
     # the search turns about the origin: with the brain's centre there, its path does not depend on where the scan lies
     to_centre = np.eye(4)
-    to_centre[:3, 3] = -(affine @ [*np.argwhere(mask).mean(0), 1.0])[:3]
+    to_centre[:3, 3] = -(affine @ [*_centre(mask), 1.0])[:3]
     affine = to_centre @ affine
     if not high > low:
         raise ValueError(f"scan: found {low:g} almost everywhere inside the mask, wanted contrast")
@@ -122,14 +123,19 @@ def _thinned(values: np.ndarray, affine: np.ndarray, mask: np.ndarray, spacing: 
     """The brain on voxels of `spacing` mm along the scan's own axes, 0 to 1, and their affine."""
     low, high = np.percentile(values[mask], [0.5, 99])  # a bright vessel would take most of the histogram
     sizes = np.linalg.norm(affine[:3, :3], axis=0)
-    occupied = np.argwhere(mask)
-    first, last = occupied.min(0) - 8 / sizes, occupied.max(0) + 8 / sizes  # a margin of 8 mm of background
+    box = _box(mask)
+    # a margin of 8 mm of background
+    first, last = (np.array([getattr(part, end) for part in box]) for end in ("start", "stop"))
+    first, last = first - 8 / sizes, last - 1 + 8 / sizes
     step = spacing / sizes
     to_scan = np.diag([*step, 1.0])
     to_scan[:3, 3] = first
     shape = tuple(int(n) for n in np.ceil((last - first) / step) + 1)
-    scaled = 0.1 + 0.9 * np.clip((values - low) / (high - low), 0, 1)  # dark brain is not background
-    return sampled(scaled, affine, mask, to_scan, shape)[0], affine @ to_scan
+    inner = tuple(slice(part.start, part.stop) for part in box)
+    scaled = 0.1 + 0.9 * np.clip((values[inner] - low) / (high - low), 0, 1)  # dark brain is not background
+    shifted = to_scan.copy()
+    shifted[:3, 3] -= [part.start for part in box]
+    return sampled(scaled, affine, mask[inner], shifted, shape)[0], affine @ to_scan
 
 
 def sampled(
@@ -147,16 +153,25 @@ def sampled(
     sizes = np.linalg.norm(affine[:3, :3], axis=0)
     coarse = np.linalg.norm((affine @ to_scan)[:3, :3], axis=0).mean()
     sigma = np.sqrt(np.maximum(coarse**2 - sizes**2, 0) / 12) / sizes
-    box = tuple(
-        slice(max(int(a) - 3, 0), int(b) + 4)
-        for a, b in zip(np.argwhere(mask).min(0), np.argwhere(mask).max(0), strict=True)
-    )
+    box = tuple(slice(max(part.start - 3, 0), part.stop + 3) for part in _box(mask))
     shifted = to_scan.copy()
     shifted[:3, 3] -= [part.start for part in box]
-    inside = mask[box].astype(np.float64)
+    inside = mask[box].astype(np.float64 if mask[box].size < LARGE else np.float32)
     total, share = (
         ndimage.affine_transform(ndimage.gaussian_filter(part, sigma), shifted, output_shape=shape, order=1)
         for part in (values[box] * inside, inside)
     )
     brain = share > 0.5
     return np.where(brain, total / np.where(brain, share, 1), 0), brain
+
+
+def _box(mask: np.ndarray) -> tuple[slice, ...]:
+    """The smallest box around a mask; no list of its voxels is made, which is large."""
+    occupied = [np.flatnonzero(mask.any(tuple(other for other in range(3) if other != axis))) for axis in range(3)]
+    return tuple(slice(int(places[0]), int(places[-1]) + 1) for places in occupied)
+
+
+def _centre(mask: np.ndarray) -> np.ndarray:
+    """Mean index of a mask's voxels along each axis."""
+    counts = [mask.sum(tuple(other for other in range(3) if other != axis)) for axis in range(3)]
+    return np.array([np.average(np.arange(len(count)), weights=count) for count in counts])

@@ -121,12 +121,13 @@ def change_brought_back(
     if not answered.any():
         raise ValueError(f"{method.name}: found no slice with a result, wanted one to take the change from")
     fields = local_line(before, after, answered, active().spacing)
-    own = np.argwhere(inside)
     back = np.linalg.inv(to_scan)
-    places = (own @ back[:3, :3].T + back[:3, 3]).T
-    gain, offset = (ndimage.map_coordinates(field, places, order=1, mode="nearest") for field in fields)
     result = np.zeros(values.shape, np.float32)
-    result[inside] = gain * values[inside] + offset
+    for x, (into, slab, brain) in enumerate(zip(result, values, inside, strict=True)):  # all places at once are large
+        own = np.argwhere(brain)
+        places = (back[:3, 1:3] @ own.T) + (back[:3, 0] * x + back[:3, 3])[:, None]
+        gain, offset = (ndimage.map_coordinates(field, places, order=1, mode="nearest") for field in fields)
+        into[brain] = gain * slab[brain] + offset
     return torch.from_numpy(result)[None, None]
 
 
