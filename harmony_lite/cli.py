@@ -150,7 +150,7 @@ def harmonize(arguments: argparse.Namespace) -> int:
     if not source.is_dir():
         nifti.check_destination(out, source, job.reference, job.reference_mask, arguments.mask)
         prepared = prepare(job)
-        outcome = harmonize_scan(prepared, Task(source, out, arguments.mask), job)
+        outcome = harmonize_scan(prepared, Task(source, out, arguments.mask), job, progress=True)
         for remark in outcome.remarks:
             _remark(f"{source}: {remark}")
         print(f"{out}: {source} by {prepared.used}")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from torch import Tensor
+from tqdm import tqdm
 
 from harmony_lite.images import nifti
 from harmony_lite.images.intake import Intake, take_in
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["attempt", "harmonize_scan", "look_again"]
 
+STEPS = ("reading", "aligning", "harmonizing", "writing")
+
 
 def attempt(prepared: Prepared, task: Task, job: Job) -> Outcome:
     """Harmonize one scan of many: whatever goes wrong with it, the others are not stopped."""
@@ -34,8 +39,14 @@ def attempt(prepared: Prepared, task: Task, job: Job) -> Outcome:
         return Outcome(task, f"{kind}{' '.join(str(error).split())}")
 
 
-def harmonize_scan(prepared: Prepared, task: Task, job: Job) -> Outcome:
+def harmonize_scan(prepared: Prepared, task: Task, job: Job, *, progress: bool = False) -> Outcome:
     """Harmonize one file and write its record beside it.
+
+    Args:
+        prepared: the method.
+        task: the scan, and where its result goes.
+        job: what is done.
+        progress: show a bar of the steps, where somebody looks.
 
     Raises:
         ValueError, FileNotFoundError: what is wrong with a file, with the scan for this method, or with the output's
@@ -43,6 +54,17 @@ def harmonize_scan(prepared: Prepared, task: Task, job: Job) -> Outcome:
     """
     nifti.check_destination(task.out, task.source, job.reference, job.reference_mask, task.mask)
     check_record_place(task.out)
+    with tqdm(total=len(STEPS), unit="step", leave=False, disable=None if progress else True) as bar:
+        return _step_by_step(prepared, task, job, partial(_begin, bar))
+
+
+def _begin(bar: tqdm, step: str) -> None:
+    bar.set_description(step)
+    bar.update(STEPS.index(step) - bar.n)
+
+
+def _step_by_step(prepared: Prepared, task: Task, job: Job, begin: Callable[[str], None]) -> Outcome:
+    begin("reading")
     scan = nifti.read(task.source)
     mask = nifti.read_mask(task.mask, scan) if task.mask else None
     method = prepared.method
@@ -50,10 +72,11 @@ def harmonize_scan(prepared: Prepared, task: Task, job: Job) -> Outcome:
         taken = take_in(scan.volume, mask, takes_negatives=method.takes_negatives)
         is_bare = mask is not None or is_masked(taken.images)
         _check_kind(prepared, is_bare)
-        result, placed = _harmonized(prepared, taken, scan, job)
+        result, placed = _harmonized(prepared, taken, scan, job, begin)
         remarks = [*taken.remarks, *_remarks(prepared, taken, scan, (result, placed), job, mask)]
     except ValueError as error:
         raise ValueError(f"{task.source}: {error}") from error
+    begin("writing")
     nifti.write(task.out, taken.give_back(result), scan)
     stripped = not bool(((result != 0) & ~taken.mask).any())
     write_record(task, prepared.made_by, prepared.used, job.command, remarks, stripped=stripped)
@@ -71,10 +94,11 @@ def look_again(task: Task) -> Outcome:
 
 
 def _harmonized(
-    prepared: Prepared, taken: Intake, scan: nifti.NiftiScan, job: Job
+    prepared: Prepared, taken: Intake, scan: nifti.NiftiScan, job: Job, begin: Callable[[str], None]
 ) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
     """The result on the scan's grid; and the scan and its brain on the model's grid, where the method works there."""
     method = prepared.method
+    begin("harmonizing")
     if prepared.grid is not None and prepared.on_model_grid:
         _check_own_grid(prepared.grid, scan)
         return method.harmonize(taken.images, scanner=job.scanner, mask=taken.mask), None
@@ -83,7 +107,9 @@ def _harmonized(
     if is_model_grid(taken.images, scan.affine):
         result = method.harmonize(taken.images, scanner=job.scanner, mask=taken.mask)
         return result, (taken.images, taken.mask)
+    begin("aligning")
     placed: Placed = on_model_grid(taken.images, scan.affine, taken.mask)
+    begin("harmonizing")
     result = change_brought_back(method, taken.images, taken.mask, placed, scanner=job.scanner)
     return result, (placed.images, placed.mask)
 
