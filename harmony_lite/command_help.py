@@ -39,7 +39,8 @@ Fit a method to scans of your own.
 FOLDER is in the form of BIDS, as `simulate` writes it: sub-*/ses-SCANNER/anat/*_T1w.nii.gz, a mask beside it as
 *_desc-brain_mask.nii.gz or in sub-*/anat. What the method needs has to be there (`harmony-lite methods`). A method
 for paired scans, or for several scanners of the same people, wants the same people on every scanner, at least two,
-registered to each other on one grid and skull-stripped or with masks.
+registered to each other on one grid and skull-stripped or with masks. What works on the model's grid is applied
+afterwards to scans that lie where those of the training did.
 
 The weights are kept as your own and come before the shipped ones in the next `harmonize` by the same method and
 variant; with --out they go to a file of their own, which `harmonize --weights` takes. One person in five, and one of

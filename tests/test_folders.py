@@ -121,6 +121,19 @@ def test_a_cluster_of_two_workers_gives_the_same(forty, by_two_processes, tmp_pa
     assert results(tmp_path / "out") == results(by_two_processes[0])
 
 
+def test_a_cluster_elsewhere_takes_paths_as_they_were_typed(tmp_path, monkeypatch, capsys):
+    """Its workers were started in another folder than the one that relative paths begin in."""
+    from distributed import LocalCluster
+
+    save(tmp_path / "here/in/a.nii.gz", ball())
+    (tmp_path / "there").mkdir()
+    monkeypatch.chdir(tmp_path / "there")
+    with LocalCluster(n_workers=1, threads_per_worker=2, dashboard_address=None, processes=True) as cluster:
+        monkeypatch.chdir(tmp_path / "here")
+        assert run("harmonize", "--method", "percentile", "--scheduler", cluster.scheduler_address, "in", "out") == 0
+    assert "out: 1 of 1 scans" in capsys.readouterr().out and (tmp_path / "here/out/a.nii.gz").is_file()
+
+
 def test_no_scheduler_is_said_in_a_line(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("harmony_lite.own_scans.cluster.PATIENCE", "1s")
     save(tmp_path / "in" / "a.nii.gz", ball())
@@ -277,6 +290,25 @@ def test_a_mask_beside_a_scan_lets_a_whole_head_through(tmp_path, capsys):
     assert run(*call, tmp_path / "b") == 0
     (out,) = (tmp_path / "b").rglob("*.nii.gz")
     assert record_of(out)["HarmonyLite"]["mask"] == str(mask)
+
+
+@pytest.mark.parametrize(
+    ("masks", "taken"),
+    [
+        (["sub-01_ses-b_desc-brain_mask", "sub-01_desc-brain_mask"], "sub-01_ses-b_desc-brain_mask"),
+        (["sub-01_ses-b_run-2_desc-brain_mask", "sub-01_ses-b_desc-brain_mask"], "sub-01_ses-b_run-2_desc-brain_mask"),
+        (["sub-01_ses-b_space-orig_desc-brain_mask"], "sub-01_ses-b_space-orig_desc-brain_mask"),
+        (["sub-01_ses-b_space-MNI152NLin6Asym_desc-brain_mask"], None),
+        (["sub-01_ses-b_run-1_desc-brain_mask", "sub-02_ses-b_desc-brain_mask", "sub-01_ses-b_mask"], None),
+    ],
+)
+def test_the_mask_of_a_scan(tmp_path, masks, taken):
+    anat = tmp_path / "sub-01/ses-b/anat"
+    scan = save(anat / "sub-01_ses-b_run-2_T1w.nii.gz", ball(1))
+    for name in masks:
+        save(anat / f"{name}.nii.gz", ball() > 0, dtype=np.uint8)
+    ((path, mask),) = scans_in(tmp_path).scans
+    assert path == scan and (mask and mask.name) == (taken and f"{taken}.nii.gz")
 
 
 def test_links_are_followed_and_broken_ones_are_failures(tmp_path, capsys):

@@ -15,6 +15,7 @@ __all__ = ["BidsName", "brain_mask_beside", "is_nifti", "repeats"]
 
 ENDINGS = (".nii", ".nii.gz")
 BRAIN = "desc-brain_mask"  # of a name, where it stands for the brain of a scan
+OWN_SPACES = ("T1w", "individual", "native", "orig", "scanner")  # labels of a scan's own space
 _NAME = re.compile(r"((?:[a-zA-Z]+-[a-zA-Z0-9+]+_)+)([a-zA-Z0-9]+)(\.nii(?:\.gz)?)")
 
 
@@ -93,9 +94,10 @@ def repeats(paths: Sequence[Path]) -> list[Path]:
 def brain_mask_beside(scan: Path, person: Path | None = None) -> Path | None:
     """The brain mask that lies beside a scan, by its name; None where there is none.
 
-    Looked for are, first that with most of the scan's own entities: `..._desc-brain_mask.nii.gz` in the scan's folder,
-    then in `sub-*/anat` of the same person; for a scan whose name has no BIDS form `NAME_mask`, `NAME_brain_mask` and
-    `NAME_desc-brain_mask` beside it.
+    For a scan whose name has the form of BIDS it is `..._desc-brain_mask.nii.gz` in the scan's folder, else in
+    `sub-*/anat` of the same person, with the scan's entities or fewer of them; that with the most is taken.
+    `space-orig`, `space-T1w` and the like name the scan's own space. For another scan it is `NAME_mask`,
+    `NAME_brain_mask` or `NAME_desc-brain_mask` beside it.
 
     Args:
         scan: path of the scan.
@@ -106,21 +108,26 @@ def brain_mask_beside(scan: Path, person: Path | None = None) -> Path | None:
         stem = scan.name.removesuffix(".gz").removesuffix(".nii")
         names = [f"{stem}{end}" for end in ("_desc-brain_mask", "_brain_mask", "_mask")]
         return next((path for path in _with_endings(scan.parent, names) if path.is_file()), None)
-    folders = [scan.parent] if person is None else [scan.parent, person / "anat"]
-    candidates = [path for folder in folders for path in _with_endings(folder, _mask_names(name))]
-    return next((path for path in candidates if path.is_file()), None)
+    for folder in [scan.parent] if person is None else [scan.parent, person / "anat"]:
+        fitting = [
+            (len(mask.entities), path)
+            for path in sorted(folder.glob(f"*_{BRAIN}.nii*"))
+            if is_nifti(path) and (mask := BidsName.of(path.name)) is not None and _fits(mask, name)
+        ]
+        if fitting:
+            return max(fitting)[1]
+    return None
 
 
-def _mask_names(name: BidsName) -> Iterator[str]:
-    """Names of brain masks without their ending, with fewer and fewer of the scan's entities."""
-    plain = name.without("desc")
-    kept = list(plain.entities)
-    while kept:
-        yield "_".join([*(f"{key}-{label}" for key, label in kept), BRAIN])
-        kept.pop()
+def _fits(mask: BidsName, scan: BidsName) -> bool:
+    """Whether a mask says nothing that its scan does not say, but for its own space."""
+    return all(
+        key == "desc" or scan.label(key) == label or (key == "space" and label in OWN_SPACES)
+        for key, label in mask.entities
+    )
 
 
-def _with_endings(folder: Path, names: Sequence[str] | Iterator[str]) -> Iterator[Path]:
+def _with_endings(folder: Path, names: Sequence[str]) -> Iterator[Path]:
     for name in names:
         for ending in reversed(ENDINGS):
             yield folder / f"{name}{ending}"

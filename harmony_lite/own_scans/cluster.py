@@ -8,8 +8,10 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterator, Sequence
+from dataclasses import fields, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["by_cluster"]
 
+Given = TypeVar("Given", Job, Task)
 PATIENCE = "10s"  # until a scheduler has to have answered
 _one_at_a_time = threading.Lock()  # of a worker with several threads: a method's network is one
 
@@ -29,7 +32,7 @@ _one_at_a_time = threading.Lock()  # of a worker with several threads: a method'
 def by_cluster(address: str, job: Job, tasks: Sequence[Task]) -> Iterator[Outcome]:
     """Harmonize scans on the workers of a Dask scheduler; outcomes come as they are finished.
 
-    A worker that dies is the scheduler's business: it gives the scan to another one, and gives a scan up when three
+    A worker that dies is the scheduler's business: it gives the scan to another one, and gives a scan up when several
     workers have died of it.
 
     Args:
@@ -43,15 +46,25 @@ def by_cluster(address: str, job: Job, tasks: Sequence[Task]) -> Iterator[Outcom
     client = _client(address)
     from distributed import as_completed
 
-    futures = {client.submit(_harmonize_there, job, task, pure=False): task for task in tasks}
+    job = _with_whole_paths(job)
+    futures = {client.submit(_harmonize_there, job, _with_whole_paths(task), pure=False): task for task in tasks}
     try:
         for future in as_completed(futures, loop=client.loop):
             error = future.exception() if future.status != "finished" else None
             task = futures[future]
-            yield Outcome(task, f"{task.source}: {type(error).__name__}: {error}") if error else future.result()
+            if error:
+                yield Outcome(task, f"{task.source}: {type(error).__name__}: {error}")
+            else:
+                yield replace(future.result(), task=task)
     finally:  # what has not begun when the caller stops is not begun
         client.cancel(list(futures))
         client.close()
+
+
+def _with_whole_paths(given: Given) -> Given:
+    """A job or a task whose paths do not depend on the folder that a worker was started in."""
+    paths = {field.name: getattr(given, field.name) for field in fields(given)}
+    return replace(given, **{name: path.absolute() for name, path in paths.items() if isinstance(path, Path)})
 
 
 def _client(address: str) -> Client:
