@@ -169,7 +169,7 @@ def _fast(values: np.ndarray, spacing: tuple[float, ...], program: str) -> np.nd
         if done.returncode or not all(path.is_file() for path in maps):
             last = (done.stderr.strip() or done.stdout.strip() or "no message").splitlines()[-1]
             raise ValueError(f"fast: found exit status {done.returncode} ({last}), wanted three maps of probability")
-        return np.stack([nifti.read(path).volume[0, 0].numpy() for path in maps], axis=-1)
+        return np.stack([nifti.read_map(path).volume[0, 0].numpy() for path in maps], axis=-1)
 
 
 def _dipy_name() -> str:
