@@ -15,7 +15,7 @@
 #
 # **You will be able to** say what MRI harmonization is and what it is not, run your first method, and find your way through this series.
 #
-# **Measured:** 7 seconds and 0.6 GB on one processor core.
+# **Measured:** 8 seconds and 0.8 GB on one processor core.
 # No GPU and no network is needed; everything shown is **simulated** and says so.
 
 # %% tags=["colab"]

@@ -18,7 +18,7 @@
 # **From the papers:** the scanner tables of BlindHarmony (supplement, Table 1), BlindHarmonyDiff (Table S1), MISPEL (Table 1) and HAIL (Table 1); the fifteen label groups of Harmonizing Flows (section 3).
 #
 # **Before:** notebook 00.
-# **Measured:** 6 seconds and 0.6 GB on one processor core.
+# **Measured:** 9 seconds and 0.9 GB on one processor core.
 #
 # Everything shown here is **simulated**: people are made from the MNI152 template, which is the average of 152 real brains, and scans are made from the equations of MRI physics.
 # What that buys is the truth: we know each voxel's tissue, each lesion, each age, and we can scan the same person again.

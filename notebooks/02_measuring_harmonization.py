@@ -18,7 +18,7 @@
 # **From the papers:** PSNR and SSIM as in BlindHarmony (Tables 1 and 2) and BlindHarmonyDiff (section 4.4, Tables 1 and S2); Dice and modified Hausdorff distance as in Harmonizing Flows (section 4.1); normalised Wasserstein distance and volume difference as in HAIL (section 2.2, Eqs. 1 and 2); SSIM and volumes across scanners as in MISPEL (sections 4.5 and 4.6).
 #
 # **Before:** notebooks 00 and 01.
-# **Measured:** 20 seconds and 0.9 GB on one processor core.
+# **Measured:** 26 seconds and 1.1 GB on one processor core.
 #
 # All people and scans here are **simulated**.
 # Where we expect something of a measure, the expectation is written down before the number is computed.

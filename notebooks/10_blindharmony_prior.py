@@ -18,7 +18,7 @@
 # **From the paper:** BlindHarmony, sections 3.2 and 4.2 with Equations 5 to 8, Figures 1 and 2; supplement 2.1 with its Figure 1.
 #
 # **Before:** notebooks 00 to 02.
-# **Measured:** 17 seconds and 0.7 GB on one processor core.
+# **Measured:** 23 seconds and 0.9 GB on one processor core.
 #
 # All people and scans are **simulated**.
 # Expectations are written down before the numbers; where the two disagree, the number stays.

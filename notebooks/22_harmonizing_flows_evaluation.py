@@ -25,7 +25,7 @@
 # **From the paper:** Harmonizing Flows (Beizaee and colleagues, 2023), section 4, Tables 1 to 4, Figure 2.
 #
 # **Before:** notebooks 20 and 21.
-# **Measured:** 33 seconds and 1.2 GB on one processor core.
+# **Measured:** 26 seconds and 1.2 GB on one processor core.
 #
 # *Simulated people · expectations stated before results · two exercises, 16 minutes.*
 #

@@ -18,7 +18,7 @@
 # **From the paper:** MISPEL (Torbati and colleagues, ICCV Workshops 2021), sections 3, 4.1 and 4.2, Equations 1 to 6, Algorithm 1, Figure 2.
 #
 # **Before:** notebooks 01 to 03.
-# **Measured:** 20 seconds and 1.0 GB on one processor core.
+# **Measured:** 43 seconds and 1.3 GB on one processor core.
 #
 # All people and scans here are **simulated**.
 # Expectations are written down before the numbers; where the two disagree, the numbers stay.
