@@ -29,6 +29,8 @@ def start(out, *more):
     command = [sys.executable, SCRIPTS / "train_on_gpu.py", out, "--device", "cpu", "--jobs", 2, *more]
     environment = {**os.environ, "HARMONY_PROFILE": "tiny", "TQDM_DISABLE": "1"}
     options = {"env": environment, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    # a shell starts what runs in its background with SIGINT ignored, and the tests may run there
+    options["preexec_fn"] = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
     return subprocess.Popen([*map(str, command)], **options)
 
 
