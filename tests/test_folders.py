@@ -198,7 +198,7 @@ def test_a_killed_worker_costs_nothing(twelve):
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM, signal.SIGINT])
 def test_a_stopped_run_leaves_no_part_and_no_process_and_goes_on(twelve, number):
     process = start(*METHOD, "--reference", "ref.nii.gz", "--jobs", 2, "in", "out", cwd=twelve)
-    wait_for(lambda: list((twelve / "out").glob(".part-*")) or process.poll() is not None)
+    wait_for(lambda: list((twelve / "out").glob(".part-*.nii.gz")) or process.poll() is not None)
     workers = children_of(process)
     assert len(workers) == 2
     process.send_signal(number)

@@ -11,9 +11,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from harmony_lite.images import nifti
+
 __all__ = ["BidsName", "brain_mask_beside", "is_nifti", "repeats"]
 
-ENDINGS = (".nii", ".nii.gz")
 BRAIN = "desc-brain_mask"  # of a name, where it stands for the brain of a scan
 OWN_SPACES = ("T1w", "individual", "native", "orig", "scanner")  # labels of a scan's own space
 _NAME = re.compile(r"((?:[a-zA-Z]+-[a-zA-Z0-9+]+_)+)([a-zA-Z0-9]+)(\.nii(?:\.gz)?)")
@@ -68,7 +69,7 @@ class BidsName:
 
 def is_nifti(path: Path) -> bool:
     """Whether a path ends as a NIfTI file does and is none of the files that a system leaves beside one."""
-    return path.name.endswith(ENDINGS) and not path.name.startswith(".")
+    return path.name.endswith(nifti.SUFFIXES) and not path.name.startswith(".")
 
 
 def repeats(paths: Sequence[Path]) -> list[Path]:
@@ -105,8 +106,7 @@ def brain_mask_beside(scan: Path, person: Path | None = None) -> Path | None:
     """
     name = BidsName.of(scan.name)
     if name is None:
-        stem = scan.name.removesuffix(".gz").removesuffix(".nii")
-        names = [f"{stem}{end}" for end in ("_desc-brain_mask", "_brain_mask", "_mask")]
+        names = [f"{nifti.stem(scan)}{end}" for end in ("_desc-brain_mask", "_brain_mask", "_mask")]
         return next((path for path in _with_endings(scan.parent, names) if path.is_file()), None)
     for folder in [scan.parent] if person is None else [scan.parent, person / "anat"]:
         fitting = [
@@ -129,7 +129,7 @@ def _fits(mask: BidsName, scan: BidsName) -> bool:
 
 def _with_endings(folder: Path, names: Sequence[str]) -> Iterator[Path]:
     for name in names:
-        for ending in reversed(ENDINGS):
+        for ending in reversed(nifti.SUFFIXES):
             yield folder / f"{name}{ending}"
 
 

@@ -5,11 +5,14 @@ Messages say what was found and what was wanted, with the name of the argument i
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["check_finite", "check_images", "check_mask", "check_volumes", "checked_table", "inside"]
+__all__ = ["check_finite", "check_images", "check_mask", "check_volumes", "checked_table", "errors_about", "inside"]
 
 
 def check_images(images: Tensor, mask: Tensor | None = None, *, what: str = "images", contrast: bool = True) -> None:
@@ -53,6 +56,15 @@ def check_mask(mask: Tensor, images: Tensor, what: str = "images", *, name: str 
     empty = torch.nonzero(~mask.flatten(1).any(1)).flatten().tolist()
     if empty:
         raise ValueError(f"{name}: found no voxel inside for image {empty[0]}, wanted at least one")
+
+
+@contextmanager
+def errors_about(what: str) -> Iterator[None]:
+    """Put a name in front of the message of a ValueError that is raised meanwhile."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{what}: {error}") from error
 
 
 def inside(image: Tensor, mask: Tensor) -> np.ndarray:

@@ -27,7 +27,17 @@ from harmony_lite.storage import written_whole
 if TYPE_CHECKING:
     import nibabel as nib
 
-__all__ = ["NiftiScan", "check_destination", "check_same_grid", "read", "read_map", "read_mask", "same_grid", "write"]
+__all__ = [
+    "NiftiScan",
+    "check_destination",
+    "check_same_grid",
+    "read",
+    "read_map",
+    "read_mask",
+    "same_grid",
+    "stem",
+    "write",
+]
 
 SUFFIXES = (".nii", ".nii.gz")
 SMALLEST_AXIS = 8  # voxels; below this no percentile, window or slice of ours means anything
@@ -209,6 +219,11 @@ def write(path: str | Path, volume: Tensor, like: NiftiScan, *, dtype: str | np.
     except OSError as error:
         raise ValueError(f"output {path}: found a place that cannot be written ({error.strerror})") from error
     return path
+
+
+def stem(path: Path) -> str:
+    """A file's name without .nii or .nii.gz."""
+    return path.name.removesuffix(".gz").removesuffix(".nii")
 
 
 def check_destination(path: str | Path, *sources: Path | None) -> None:

@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from harmony_lite.cohort.bids import BidsName, brain_mask_beside, is_nifti
+from harmony_lite.images import nifti
+from harmony_lite.own_scans.records import DESCRIPTION, record_of
 
-__all__ = ["PROGRAM", "USUAL", "Found", "is_derivative", "scans_in"]
+__all__ = ["USUAL", "Found", "is_derivative", "scans_in"]
 
-PROGRAM = "harmony-lite"  # as the records of a result name it
 USUAL = "T1w"  # suffix of the scans of a BIDS folder, where none is chosen
 NO_SCANS = ("mask", "dseg", "probseg")  # suffixes of files that hold no intensities
 NOT_RAW = ("sourcedata", "derivatives")  # folders of a BIDS tree that hold something else than its scans
@@ -75,7 +76,7 @@ def scans_in(folder: Path, *, suffix: str | None = None, out: Path | None = None
 def is_derivative(folder: Path) -> bool:
     """Whether a folder says of itself that it holds results: a `dataset_description.json` of a derivative."""
     try:
-        said = json.loads((folder / "dataset_description.json").read_text(encoding="utf-8"))
+        said = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
     return isinstance(said, dict) and (said.get("DatasetType") == "derivative" or bool(said.get("GeneratedBy")))
@@ -128,23 +129,15 @@ def _is_looked_into(folder: Path, found: Found) -> bool:
 
 def _why_no_scan(path: Path, name: BidsName | None, suffix: str | None) -> str | None:
     """Why a file is not harmonized, as a word to count; None for a scan. Without a suffix any name will do."""
-    stem = path.name.removesuffix(".gz").removesuffix(".nii")
-    last = stem.rsplit("_", 1)[-1]
-    if last in NO_SCANS:
+    if nifti.stem(path).rsplit("_", 1)[-1] in NO_SCANS:
         return "masks and labels"
-    if _is_own_result(path):
+    if record_of(path) is not None:
         return "results of this program"
     if suffix is None:
         return None
     if name is None:
         return "files without a BIDS name"
     return None if name.suffix == suffix else name.suffix
-
-
-def _is_own_result(path: Path) -> bool:
-    from harmony_lite.own_scans.records import record_of
-
-    return record_of(path) is not None
 
 
 def _person_of(path: Path, folder: Path) -> Path | None:

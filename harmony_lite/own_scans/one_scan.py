@@ -70,10 +70,13 @@ def _step_by_step(prepared: Prepared, task: Task, job: Job, begin: Callable[[str
     method = prepared.method
     try:
         taken = take_in(scan.volume, mask, takes_negatives=method.takes_negatives)
-        is_bare = mask is not None or is_masked(taken.images)
+        is_stripped = is_masked(taken.images)
+        is_bare = mask is not None or is_stripped
         _check_kind(prepared, is_bare)
         result, placed = _harmonized(prepared, taken, scan, job, begin)
-        remarks = [*taken.remarks, *_remarks(prepared, taken, scan, (result, placed), job, mask)]
+        remarks = [*taken.remarks, *_remarks(prepared, taken, scan, (result, placed), job, is_bare=is_bare)]
+        if mask is not None and is_stripped:
+            remarks += about_mask(taken.images, taken.mask, scan.affine)
     except ValueError as error:
         raise ValueError(f"{task.source}: {error}") from error
     begin("writing")
@@ -120,14 +123,12 @@ def _remarks(
     scan: nifti.NiftiScan,
     made: tuple[Tensor, tuple[Tensor, Tensor] | None],
     job: Job,
-    given: Tensor | None,
+    *,
+    is_bare: bool,
 ) -> list[str]:
-    """What is odd about a scan, its mask, its contrast, and what was made of it."""
+    """What is odd about a scan, its contrast, and what was made of it."""
     method, (result, placed) = prepared.method, made
-    is_bare = given is not None or is_masked(taken.images)
     remarks = about_scan(taken.mask, scan.affine, is_bare=is_bare)
-    if given is not None:
-        remarks += about_mask(taken.images, taken.mask, scan.affine)
     if prepared.contrast is not None and is_bare and placed is None:
         found = inwards(taken.images, taken.mask, scan.affine)
         is_known = job.reference is not None  # else the target is many people's T1-weighted scans

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from torch import Tensor
 from harmony_lite import weights
 from harmony_lite.cohort import Scans
 from harmony_lite.images import nifti
+from harmony_lite.images.checks import errors_about
 from harmony_lite.images.intake import take_in
 from harmony_lite.images.normalize import is_masked
 from harmony_lite.methods import Harmonizer, load_method, method_class
@@ -45,7 +45,7 @@ class Prepared:
     """A method ready for scans.
 
     Attributes:
-        method: fitted, or to be fitted to `reference`.
+        method: fitted, to a reference where that was given.
         made_by: what decides its results: names, and hashes of weights and files.
         used: the same as one line for people.
         on_model_grid: whether scans go to the model's grid; an ascent from a reference takes place on the reference's.
@@ -86,7 +86,7 @@ def prepare(job: Job) -> Prepared:
     shows = None if reference is None else "brain" if reference.is_bare else "head"
     if enough and reference is not None:
         method.check_scanner(job.scanner)
-        with _errors_about(f"--reference {job.reference}"):
+        with errors_about(f"--reference {job.reference}"):
             method = method.to_reference(reference.scans.images, reference.scans.mask)
         used, contrast = f"{used}, to {job.reference}", reference.contrast
         return Prepared(method, made_by, used, False, shows, f"--reference {job.reference}", contrast)
@@ -167,18 +167,9 @@ def _load(method: Harmonizer, path: Path) -> weights.Card:
 
 def _sent_to(method: Harmonizer, reference: _Reference, path: Path) -> Harmonizer:
     """A fitted method with the reference as its target, on the grid that the method takes."""
-    with _errors_about(f"--reference {path}"):
+    with errors_about(f"--reference {path}"):
         images, mask = _on_its_grid(method, reference.scans.images, reference.scan, reference.scans.mask)
         return method.to_reference(images, mask)
-
-
-@contextmanager
-def _errors_about(what: str) -> Iterator[None]:
-    """Put the name of a file in front of what is wrong with its content."""
-    try:
-        yield
-    except ValueError as error:
-        raise ValueError(f"{what}: {error}") from error
 
 
 def _of_one_site(folder: Path, method: Harmonizer) -> tuple[Tensor, Tensor]:
@@ -202,7 +193,7 @@ def _of_one_site(folder: Path, method: Harmonizer) -> tuple[Tensor, Tensor]:
         raise ValueError(f"--adapt-on {folder}: found scans of {len(grids)} grids ({found}), wanted one site's")
     pairs = []
     for (path, mask_path), scan in zip(paths, scans, strict=True):
-        with _errors_about(f"{path}"):
+        with errors_about(f"{path}"):
             mask = None if mask_path is None else nifti.read_mask(mask_path, scan)
             taken = take_in(scan.volume, mask, takes_negatives=method.takes_negatives)
             pairs.append(_on_its_grid(method, taken.images, scan, taken.mask))

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from harmony_lite import __version__
-from harmony_lite.own_scans.found import PROGRAM
+from harmony_lite.images import nifti
 from harmony_lite.own_scans.job import Task
 from harmony_lite.storage import written_whole
 
@@ -32,6 +32,7 @@ __all__ = [
 ]
 
 DESCRIPTION = "dataset_description.json"
+PROGRAM = "harmony-lite"  # as the records of a result name it
 OWN = "HarmonyLite"  # key of our part of a record
 _CHUNK = 1 << 20
 
@@ -47,7 +48,7 @@ def sha256_of(path: Path) -> str:
 
 def record_path(out: Path) -> Path:
     """Where the record of a result lies: its name with `.json`."""
-    return out.with_name(out.name.removesuffix(".gz").removesuffix(".nii") + ".json")
+    return out.with_name(f"{nifti.stem(out)}.json")
 
 
 def record_of(out: Path) -> dict[str, Any] | None:

@@ -7,7 +7,6 @@ from scipy import ndimage
 from torch import Tensor
 
 from harmony_lite.images.checks import inside
-from harmony_lite.images.normalize import is_masked
 from harmony_lite.methods.own_grid import likeness
 
 __all__ = ["T1_WEIGHTED", "about_contrast", "about_mask", "about_result", "about_scan", "inwards"]
@@ -29,12 +28,12 @@ def about_mask(image: Tensor, mask: Tensor, affine: np.ndarray) -> list[str]:
     """Whether a mask that was given leaves out much of a scan that is skull-stripped already.
 
     Args:
-        image: (1, 1, D, H, W), 0 around.
+        image: (1, 1, D, H, W), skull-stripped, 0 around.
         mask: (1, 1, D, H, W) bool.
         affine: (4, 4), voxel index to mm.
     """
     shown = image != 0
-    if not is_masked(image) or millilitres(shown, affine) > MOST_ML:
+    if millilitres(shown, affine) > MOST_ML:  # a head whose air was set to 0
         return []
     share = 1 - int((mask & shown).sum()) / int(shown.sum())
     return [f"mask: leaves out {share:.0%} of a skull-stripped scan; is it this scan's?"] if share > LEFT_OUT else []

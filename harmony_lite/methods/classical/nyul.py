@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from harmony_lite.methods.classical.standards import Curve, OneStandard, errors_about
+from harmony_lite.images.checks import errors_about
+from harmony_lite.methods.classical.standards import Curve, OneStandard
 
 if TYPE_CHECKING:
     from intensity_normalization import NyulNormalizer

@@ -9,8 +9,7 @@ masked scan, stay 0. Nothing is clipped.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import ClassVar, Self
 
 import numpy as np
@@ -18,11 +17,11 @@ import torch
 from torch import Tensor
 
 from harmony_lite.cohort import Needs, OneReference, TargetOnly
-from harmony_lite.images.checks import check_images
+from harmony_lite.images.checks import check_images, errors_about
 from harmony_lite.methods.protocol import Harmonizer, check_names
 from harmony_lite.methods.shipping import Shipping
 
-__all__ = ["Curve", "OneStandard", "errors_about", "in_slabs"]
+__all__ = ["Curve", "OneStandard", "in_slabs"]
 
 Curve = Callable[[np.ndarray], np.ndarray]
 
@@ -124,15 +123,6 @@ class OneStandard(Harmonizer):
 
     def _fits(self, standard: Tensor) -> bool:
         return standard.shape == (self.length,)
-
-
-@contextmanager
-def errors_about(what: str) -> Iterator[None]:
-    """Put a name in front of the message of a ValueError that is raised meanwhile."""
-    try:
-        yield
-    except ValueError as error:
-        raise ValueError(f"{what}: {error}") from error
 
 
 def in_slabs(curve: Curve, image: np.ndarray) -> np.ndarray:
